@@ -1,0 +1,86 @@
+# Dirpost: see README.md. `make run` is the whole thing on your machine,
+# `make test` is what must pass before anything lands.
+
+SHELL       := /bin/sh
+GO          ?= go
+PREFIX      ?= /usr/local
+export GOTOOLCHAIN ?= local
+
+# go build with what a release has: no C, no paths of this machine in the binary.
+GOBUILD      = CGO_ENABLED=0 $(GO) build -trimpath
+# What is passed to `dirpost demo` by `make run`: make run DEMO='--users 1000'
+DEMO        ?=
+# How long `make fuzz` spends on each target.
+FUZZTIME    ?= 20s
+
+.PHONY: all build check vet staticcheck rfc packages test-packages test run demo fuzz bench soak acceptance cover install clean help
+.DEFAULT_GOAL := all
+
+all: check build ## check and build
+
+build: ## build bin/dirpost
+	$(GOBUILD) -o bin/dirpost ./cmd/dirpost
+
+check: vet staticcheck ## what can be said about the code without running it
+	@bad=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$bad" ] || { echo "gofmt: please format:"; echo "$$bad"; exit 1; }
+	$(GO) test -count=1 ./internal/archtest
+
+vet:
+	$(GO) vet ./...
+
+staticcheck: .cache/staticcheck
+	.cache/staticcheck ./...
+
+.cache/staticcheck: tools/go.mod tools/go.sum
+	@mkdir -p .cache
+	$(GO) build -C tools -o ../$@ honnef.co/go/tools/cmd/staticcheck
+
+rfc: ## list the citations of RFCs by number
+	@git grep -hoE 'RFC [0-9]+( §[0-9A-Z][0-9A-Za-z.]*)?' -- '*.go' '*.dialog' '*.sql' | sed 's/\.$$//' | sort -t' ' -k2,2n -k3,3V | uniq -c
+
+packages: ## install the Debian packages that the demo needs
+	@deploy/install-packages.sh run
+
+test-packages:
+	@deploy/install-packages.sh run test
+
+test: test-packages check ## install what is missing, check, and run all tests with the race detector
+	$(GO) test -race -shuffle=on -timeout 15m ./...
+
+run: packages build ## a working company mail system on this machine
+	exec bin/dirpost demo $(DEMO)
+
+demo: run
+
+fuzz: ## run each fuzz target for FUZZTIME
+	@git grep -l '^func Fuzz' -- '*_test.go' | xargs -n 1 dirname | sort -u | while read -r dir; do \
+	  grep -ho '^func Fuzz[A-Za-z0-9_]*' $$dir/*_test.go | sed 's/func //' | while read -r f; do \
+	    echo "$$dir $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) ./$$dir || exit 1; \
+	  done || exit 1; \
+	done
+
+bench: test-packages build ## measure, and compare with the same SQL without us
+	$(GO) test -run '^$$' -bench . -benchmem -timeout 60m ./...
+
+acceptance: test-packages build ## the slow suites: real clients and peers at length
+	$(GO) test -race -shuffle=on -tags acceptance -timeout 60m ./...
+
+soak: test-packages build ## the end-to-end suite again and again
+	$(GO) test -race -shuffle=on -count 20 -timeout 120m ./cmd/dirpost
+
+cover: test-packages ## coverage of all tests by all packages
+	@mkdir -p .cache
+	$(GO) test -coverpkg=./... -coverprofile=.cache/cover.out -timeout 30m ./...
+	$(GO) tool cover -func=.cache/cover.out | tail -n 1
+
+install: build ## install dirpost, and sendmail and mailq beside it
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/sbin
+	install -m 755 bin/dirpost $(DESTDIR)$(PREFIX)/bin/dirpost
+	ln -sf ../bin/dirpost $(DESTDIR)$(PREFIX)/sbin/sendmail
+	ln -sf dirpost $(DESTDIR)$(PREFIX)/bin/mailq
+
+clean: ## remove what was built
+	rm -rf bin .cache
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST)

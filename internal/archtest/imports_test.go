@@ -1,0 +1,271 @@
+package archtest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "dirpost/"
+
+// A rule says what the packages below one path may import of ours. Packages are
+// named without the module, "x/..." is x and all below it, and a package may
+// always import what lies below itself. The longest matching path rules.
+type rule struct {
+	packages string
+	may      []string
+	never    []string // takes away from may
+	reason   string
+}
+
+var rules = []rule{
+	{"cmd/...", []string{"..."}, nil,
+		"only cmd knows more than one actor; it joins them"},
+
+	{"auth/...", []string{"auth/...", "directory/...", "internal/..."}, []string{"internal/store", "internal/blob"},
+		"auth lies below the servers, and a login never waits for a mailbox"},
+	{"directory/...", []string{"directory/...", "internal/..."}, []string{"internal/store", "internal/blob"},
+		"the directory lies below everything but internal, and knows no mailboxes"},
+
+	{"mta/...", []string{"mta/...", "auth/...", "directory/...", "internal/..."}, nil,
+		"the actors never import each other"},
+	{"mda/...", []string{"mda/...", "auth/...", "directory/...", "internal/..."}, nil,
+		"the actors never import each other"},
+	{"mra/...", []string{"mra/...", "auth/...", "directory/...", "internal/..."}, nil,
+		"the actors never import each other"},
+	{"mta/smtpd", []string{"mta/policy", "mta/intake", "mta/smtpd/...", "auth/...", "directory/...", "internal/..."}, nil,
+		"a message passes downwards: smtpd, policy, intake; never the queue"},
+	{"mta/intake", []string{"mta/queue", "mta/dkim", "mta/dsn", "auth", "directory", "internal/..."}, nil,
+		"one door in: it knows the queue it writes to and nobody who calls it"},
+	{"mta/queue", []string{"internal/..."}, nil,
+		"queue state alone: no decision about routes, no transport"},
+	{"mta/dsn", []string{"internal/..."}, nil,
+		"composition without I/O"},
+	{"mta/policy", []string{"mta/policy/...", "auth", "directory", "internal/..."}, nil,
+		"policy returns verdicts, somebody else acts on them"},
+	{"mda/sieve/...", []string{"mda/sieve/...", "internal/envelope", "internal/message"}, nil,
+		"the language decides on values and has no I/O"},
+	{"mra/imapd/wire", []string{"internal/envelope"}, nil,
+		"grammar has no I/O"},
+
+	{"internal/...", []string{"internal/...", "schema/..."}, nil,
+		"internal lies below everything"},
+	{"internal/envelope", nil, nil,
+		"the vocabulary of all knows nobody"},
+	{"internal/event", []string{"internal/envelope"}, nil,
+		"every stage emits events, so it may import no stage"},
+	{"internal/message", []string{"internal/envelope"}, nil,
+		"grammar has no I/O"},
+	{"internal/postgres", []string{"internal/envelope", "internal/event", "schema/..."}, nil,
+		"the database, below all who own tables"},
+	{"internal/blob", []string{"internal/envelope", "internal/event", "internal/postgres"}, nil,
+		"content knows no mailboxes"},
+	{"internal/child", nil, nil,
+		"programs of others know nothing of us"},
+	{"internal/archtest", nil, nil,
+		"a test about packages imports none"},
+
+	{"schema/...", nil, nil,
+		"embedded files only"},
+}
+
+// inTests is what tests of any package may import besides.
+var inTests = []string{"internal/testenv", "internal/dialog", "internal/child", "schema/..."}
+
+// noIO are packages whose grammar must not touch the outside world.
+var noIO = []string{"internal/envelope", "internal/message", "mra/imapd/wire", "mda/sieve/...", "mta/dsn"}
+
+// io packages of the standard library that noIO packages must not import.
+var ioPackages = []string{"net", "net/http", "net/smtp", "os", "os/exec", "crypto/tls", "database/sql", "syscall"}
+
+// A home says which packages may import a module of others.
+type home struct {
+	module   string
+	packages []string
+	tests    bool // tests of any package may import it too
+	reason   string
+}
+
+var homes = []home{
+	{"github.com/jackc/pgx/v5", []string{"internal/postgres"}, false, "one place classifies database errors and owns the pools"},
+	{"github.com/emersion/go-smtp", []string{"mta/remote", "mta/gateway", "mda/lmtpd", "cmd/dirpost"}, true, "client outside and LMTP; the self-check of the demo; the independent peer in tests"},
+	{"github.com/emersion/go-sasl", []string{"auth/sasl", "mta/remote", "cmd/dirpost"}, true, "mechanisms live in auth/sasl; the self-check of the demo logs in"},
+	{"github.com/emersion/go-imap/v2", []string{"internal/store", "mra/imapd/...", "cmd/dirpost"}, true, "vocabulary of store and imapd; imapclient in the self-check and in tests"},
+	{"github.com/emersion/go-message", []string{"internal/message", "cmd/dirpost"}, true, "builds messages; parsing what arrives is our own"},
+	{"github.com/emersion/go-msgauth", []string{"mta/dkim", "mta/authres"}, true, "DKIM to begin with"},
+	{"github.com/go-ldap/ldap/v3", []string{"directory/ldap", "directory/join", "cmd/dirpost"}, true, "one package speaks LDAP"},
+	{"github.com/go-asn1-ber/asn1-ber", []string{"directory/ldap"}, false, "packet limit of go-ldap"},
+	{"github.com/miekg/dns", []string{"internal/resolver", "internal/testenv"}, true, "one resolver; the DNS server of tests"},
+	{"github.com/spf13/cobra", []string{"cmd/dirpost"}, false, "the command line"},
+	{"github.com/spf13/pflag", []string{"cmd/dirpost"}, false, "the command line"},
+	{"github.com/pelletier/go-toml/v2", []string{"cmd/dirpost"}, true, "the config file"},
+	{"github.com/prometheus/client_golang", []string{"..."}, true, "metrics are fields of the component that counts"},
+	{"github.com/prometheus/client_model", nil, true, "reading metrics in tests"},
+	{"github.com/klauspost/compress", []string{"internal/blob", "internal/store", "mra/imapd", "directory"}, true, "content, packed rows and IMAP COMPRESS"},
+	{"github.com/maypok86/otter/v2", []string{"internal/...", "auth/...", "directory/...", "mta/..."}, true, "caches"},
+	{"github.com/pires/go-proxyproto", []string{"mra", "mta/smtpd", "internal/..."}, true, "listeners behind a balancer"},
+	{"github.com/coreos/go-systemd/v22", []string{"cmd/dirpost", "internal/..."}, false, "socket activation and readiness"},
+	{"github.com/pressly/goose/v3", []string{"internal/postgres"}, false, "migrations"},
+	{"golang.org/x/crypto", []string{"..."}, true, "the Go project's"},
+	{"golang.org/x/net", []string{"..."}, true, "the Go project's"},
+	{"golang.org/x/sync", []string{"..."}, true, "the Go project's"},
+	{"golang.org/x/sys", []string{"..."}, true, "the Go project's"},
+	{"golang.org/x/text", []string{"..."}, true, "the Go project's"},
+	{"golang.org/x/time", []string{"..."}, true, "the Go project's"},
+}
+
+// pkg is what `go list -json` says of a package.
+type pkg struct {
+	ImportPath   string
+	Dir          string
+	GoFiles      []string
+	TestGoFiles  []string
+	XTestGoFiles []string
+	Imports      []string
+	TestImports  []string
+	XTestImports []string
+}
+
+// name is the import path without the module.
+func (p pkg) name() string { return strings.TrimPrefix(p.ImportPath, module) }
+
+func list(t *testing.T) []pkg {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json", module+"...")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v: %s", err, stderr.String())
+	}
+	var pkgs []pkg
+	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p pkg
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return pkgs
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		pkgs = append(pkgs, p)
+	}
+}
+
+// matches reports whether the pattern covers name: "..." all, "x/..." x and all
+// below it.
+func matches(pattern, name string) bool {
+	if pattern == "..." {
+		return true
+	}
+	if root, ok := strings.CutSuffix(pattern, "/..."); ok {
+		return name == root || strings.HasPrefix(name, root+"/")
+	}
+	return pattern == name
+}
+
+func anyMatch(patterns []string, name string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool { return matches(p, name) })
+}
+
+// ruleFor returns the rule with the longest path that covers name.
+func ruleFor(name string) (rule, bool) {
+	var best rule
+	for _, r := range rules {
+		if matches(r.packages, name) && (best.packages == "" || len(strings.TrimSuffix(r.packages, "/...")) > len(strings.TrimSuffix(best.packages, "/..."))) {
+			best = r
+		}
+	}
+	return best, best.packages != ""
+}
+
+func (r rule) allows(from, to string) bool {
+	if strings.HasPrefix(to, from+"/") {
+		return true
+	}
+	return anyMatch(r.may, to) && !anyMatch(r.never, to)
+}
+
+// TestImports checks the arrows between our own packages.
+func TestImports(t *testing.T) {
+	t.Parallel()
+	for _, p := range list(t) {
+		r, ok := ruleFor(p.name())
+		if !ok {
+			t.Errorf("%s has no rule: say in internal/archtest what it may import, and why", p.name())
+			continue
+		}
+		for _, imp := range p.Imports {
+			to, ours := strings.CutPrefix(imp, module)
+			if ours && !r.allows(p.name(), to) {
+				t.Errorf("%s imports %s: %s", p.name(), to, r.reason)
+			}
+		}
+		for _, imp := range append(p.TestImports, p.XTestImports...) {
+			to, ours := strings.CutPrefix(imp, module)
+			if ours && to != p.name() && !r.allows(p.name(), to) && !anyMatch(inTests, to) && !strings.HasPrefix(to, "internal/") {
+				t.Errorf("tests of %s import %s: %s", p.name(), to, r.reason)
+			}
+		}
+	}
+}
+
+// TestNoIO checks that grammar has no I/O.
+func TestNoIO(t *testing.T) {
+	t.Parallel()
+	for _, p := range list(t) {
+		if !anyMatch(noIO, p.name()) {
+			continue
+		}
+		for _, imp := range p.Imports {
+			if slices.Contains(ioPackages, imp) {
+				t.Errorf("%s imports %s: grammar has no I/O, I/O has no grammar", p.name(), imp)
+			}
+		}
+	}
+}
+
+// TestHomes checks that modules of others are imported where they are at home.
+func TestHomes(t *testing.T) {
+	t.Parallel()
+	for _, p := range list(t) {
+		check := func(imp string, inTest bool) {
+			if !strings.Contains(strings.Split(imp, "/")[0], ".") {
+				return // the standard library, or ours
+			}
+			i := slices.IndexFunc(homes, func(h home) bool { return imp == h.module || strings.HasPrefix(imp, h.module+"/") })
+			if i < 0 {
+				t.Errorf("%s imports %s, which has no home: say in internal/archtest who may use it, and why", p.name(), imp)
+				return
+			}
+			if h := homes[i]; !anyMatch(h.packages, p.name()) && !(inTest && h.tests) {
+				t.Errorf("%s imports %s, at home in %s: %s", p.name(), imp, strings.Join(h.packages, ", "), h.reason)
+			}
+		}
+		for _, imp := range p.Imports {
+			check(imp, false)
+		}
+		for _, imp := range append(p.TestImports, p.XTestImports...) {
+			check(imp, true)
+		}
+	}
+}
+
+// TestRules checks the rules themselves: each has a reason and is needed once.
+func TestRules(t *testing.T) {
+	t.Parallel()
+	seen := map[string]bool{}
+	for _, r := range rules {
+		if r.reason == "" || seen[r.packages] {
+			t.Errorf("rule for %s: no reason, or twice", r.packages)
+		}
+		seen[r.packages] = true
+		if path.Clean(r.packages) != r.packages {
+			t.Errorf("rule for %s: not a clean path", r.packages)
+		}
+	}
+}
