@@ -66,7 +66,6 @@ type SlapdConfig struct {
 	Suffix       string   // DN
 	RootDN       string   // may do everything
 	RootPassword string   // of RootDN, stored as a hash
-	Readers      []string // DNs that may read all entries, but no password
 	Schema       []string // texts of further schema files, in slapd.conf's form
 	Index        []string // attributes to index for equality, beside the usual ones
 	Addresses    []string // host:port for ldap://
@@ -105,8 +104,8 @@ func (cfg SlapdConfig) Configure() error {
 	if cfg.Certificate != "" {
 		fmt.Fprintf(&b, "TLSCertificateFile %s\nTLSCertificateKeyFile %s\nTLSCACertificateFile %s\nTLSVerifyClient never\n", cfg.Certificate, cfg.Key, cfg.CA)
 	}
-	// Anybody may ask what the server can do, nobody without a bind what it
-	// knows; nobody reads passwords, all may be compared by a bind.
+	// Anybody may ask what the server can do, whoever has bound what it knows;
+	// nobody reads passwords.
 	b.WriteString("access to dn.base=\"\" by * read\naccess to dn.base=\"cn=Subschema\" by * read\n")
 	hash, err := SSHA(cfg.RootPassword)
 	if err != nil {
@@ -116,11 +115,8 @@ func (cfg SlapdConfig) Configure() error {
 	if cfg.NoSync {
 		b.WriteString("envflags nosync\n")
 	}
-	b.WriteString("access to attrs=userPassword by self =xw by anonymous auth by * none\naccess to *")
-	for _, dn := range cfg.Readers {
-		fmt.Fprintf(&b, " by dn.exact=%q read", dn)
-	}
-	b.WriteString(" by self read by * none\nlimits * size=unlimited time=unlimited\n")
+	b.WriteString("access to attrs=userPassword by self =xw by anonymous auth by * none\n")
+	b.WriteString("access to * by users read by * none\nlimits * size=unlimited time=unlimited\n")
 	// syncprov compares entryCSN, the mail system asks by the others.
 	b.WriteString("index objectClass,entryCSN,entryUUID,uid,mail,member eq\n")
 	if len(cfg.Index) > 0 {

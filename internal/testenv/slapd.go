@@ -1,0 +1,139 @@
+package testenv
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"dirpost/internal/child"
+	"dirpost/schema/ldap"
+)
+
+// SlapdServer is a private slapd with Example Corp (schema/ldap/demo.ldif) in it
+// and syncprov over it.
+type SlapdServer struct {
+	URL             string // ldap://
+	TLSURL          string // ldaps://
+	SocketURL       string // ldapi://
+	CAFile          string // PEM
+	Base            string // DN of Example Corp
+	AdminDN         string // may do everything
+	AdminPassword   string
+	ServiceDN       string // the mail server's account
+	ServicePassword string
+	UserPassword    string // of every person
+
+	cfg  child.SlapdConfig
+	proc *child.Slapd
+}
+
+// slapds counts the servers of this binary.
+var slapds atomic.Int64
+
+// Slapd starts a slapd for this test alone; it ends with the test.
+func Slapd(t testing.TB) *SlapdServer {
+	t.Helper()
+	s, err := newSlapd(t)
+	if err != nil {
+		t.Fatalf("private slapd: %v (deploy/install-packages.sh run test installs what is missing)", err)
+	}
+	t.Cleanup(func() { s.proc.Stop(5 * time.Second) })
+	return s
+}
+
+func newSlapd(t testing.TB) (*SlapdServer, error) {
+	programs, err := child.FindSlapd()
+	if err != nil {
+		return nil, err
+	}
+	user, err := child.Unprivileged("openldap")
+	if err != nil {
+		return nil, err
+	}
+	base, err := scratch()
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(base, fmt.Sprintf("ldap%d", slapds.Add(1)))
+	if err := child.MakeDir(dir, user); err != nil {
+		return nil, err
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	// An address of our own on the loopback network: a port that is free there
+	// now stays free while the server is down.
+	ip := fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(255), 1+rand.IntN(254))
+	plain, tls := ip+":"+freePort(t, ip), ip+":"+freePort(t, ip)
+	cert := Certificate(t, ip, "localhost")
+	s := &SlapdServer{
+		URL: "ldap://" + plain, TLSURL: "ldaps://" + tls, CAFile: cert.CAFile,
+		Base: ldap.Base, AdminDN: "cn=admin," + ldap.Base, AdminPassword: "admin secret",
+		ServiceDN: ldap.ServiceDN, ServicePassword: "service secret", UserPassword: "demo",
+	}
+	s.cfg = child.SlapdConfig{
+		Programs: programs, User: user, Dir: dir,
+		Suffix: s.Base, RootDN: s.AdminDN, RootPassword: s.AdminPassword,
+		Schema: []string{ldap.Schema}, Addresses: []string{plain}, TLSAddresses: []string{tls},
+		Certificate: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem"), CA: filepath.Join(dir, "ca.pem"),
+		Log: filepath.Join(dir, "log"), NoSync: true,
+	}
+	s.SocketURL = s.cfg.LDAPI()
+	for from, to := range map[string]string{cert.CertFile: s.cfg.Certificate, cert.KeyFile: s.cfg.Key, cert.CAFile: s.cfg.CA} {
+		if err := child.CopyFile(from, to, user); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.cfg.Configure(); err != nil {
+		return nil, err
+	}
+	people, err := child.SSHA(s.UserPassword)
+	if err != nil {
+		return nil, err
+	}
+	service, err := child.SSHA(s.ServicePassword)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := s.cfg.Load(ctx, ldap.Demo(people, service)); err != nil {
+		return nil, err
+	}
+	s.proc, err = child.StartSlapd(ctx, s.cfg)
+	return s, err
+}
+
+// Stop stops the server: connections break, the next are refused.
+func (s *SlapdServer) Stop() { s.proc.Stop(5 * time.Second) }
+
+// Start starts the stopped server again, on the same ports and database.
+func (s *SlapdServer) Start(t testing.TB) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	proc, err := child.StartSlapd(ctx, s.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.proc = proc
+}
+
+// freePort returns a TCP port that is free on ip.
+func freePort(t testing.TB, ip string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", ip+":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
