@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -24,6 +25,8 @@ type (
 	BatchResults = pgx.BatchResults
 	CommandTag   = pgconn.CommandTag
 	Identifier   = pgx.Identifier
+	// Bytes scans a bytea without copying it: valid until the next row.
+	Bytes = pgtype.DriverBytes
 )
 
 // ErrNoRows is what Scan returns for a query without a row.

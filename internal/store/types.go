@@ -135,3 +135,74 @@ type Copy struct {
 	UID         imap.UID
 	ModSeq      ModSeq
 }
+
+// Inbox is the id of INBOX in every account. INBOX cannot be deleted, and
+// renaming it moves its messages away (RFC 9051 §6.3.6), so the id stays.
+const Inbox MailboxID = 1
+
+// MailboxKey names a mailbox in the whole store.
+type MailboxKey struct {
+	Account AccountID
+	Mailbox MailboxID
+}
+
+// Message is one message of a mailbox with what was asked for of it.
+type Message struct {
+	UID          imap.UID
+	Flags        Flags
+	ModSeq       ModSeq
+	ID           MessageID
+	Size         int64 // RFC822.SIZE
+	HeaderSize   int64 // octets of the header with its empty line
+	InternalDate time.Time
+	SavedAt      time.Time // SAVEDATE (RFC 8514)
+	Envelope     []byte    // rendered, ItemEnvelope
+	Structure    []byte    // message.Part, encoded, ItemStructure
+	Header       []byte    // with its empty line, ItemHeader
+	Body         blob.Body // ItemBody
+}
+
+// Items says which parts of messages to read. Size, dates, flags and ids are
+// always there.
+type Items uint8
+
+// The parts of a Message that cost something.
+const (
+	ItemEnvelope Items = 1 << iota
+	ItemStructure
+	ItemHeader
+	ItemBody // where the body is, with the octets of a small one
+)
+
+// FlagChange is one STORE command (RFC 9051 §6.4.6, RFC 7162 §3.1.3).
+type FlagChange struct {
+	Add, Remove Flags
+	// Replace sets the flags to exactly Add.
+	Replace bool
+	// UnchangedSince leaves alone what has a higher modseq, and reports it;
+	// 0 does not look. UNCHANGEDSINCE 0 of the protocol is -1.
+	UnchangedSince ModSeq
+}
+
+// StoreResult is the outcome of a FlagChange.
+type StoreResult struct {
+	ModSeq   ModSeq     // of the messages that changed; 0 if none did
+	UIDs     []imap.UID // that changed, ascending
+	Modified []imap.UID // that failed UNCHANGEDSINCE, ascending
+}
+
+// CopyResult is the outcome of COPY and MOVE (RFC 9051 §7.1, COPYUID): the
+// message Source[i] became Dest[i]. Both ascend; messages that were expunged in
+// the meantime are missing.
+type CopyResult struct {
+	UIDValidity uint32
+	Source      []imap.UID
+	Dest        []imap.UID
+}
+
+// ExpungeResult is the outcome of EXPUNGE: the UIDs that vanished, ascending,
+// and the modseq of their vanishing, 0 if there were none.
+type ExpungeResult struct {
+	UIDs   []imap.UID
+	ModSeq ModSeq
+}
