@@ -1,0 +1,581 @@
+package wire
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"strings"
+)
+
+// SyntaxError reports a command that the grammar does not allow; the client
+// gets BAD with its words.
+type SyntaxError struct{ Text string }
+
+// Error implements error.
+func (e *SyntaxError) Error() string { return e.Text }
+
+// Errors of a command that is well-formed as such.
+var (
+	// ErrLiteralTooBig reports a literal beyond its limit. A synchronising one
+	// has not been sent; any other is skipped by Finish.
+	ErrLiteralTooBig = errors.New("literal too big")
+	// ErrMailboxName reports a text that is no mailbox name: not modified
+	// UTF-7, or with characters that no name may have.
+	ErrMailboxName = errors.New("not a mailbox name")
+	// ErrOverrun reports more to be skipped than the Limits allow; the
+	// connection must be closed.
+	ErrOverrun = errors.New("too much input to skip")
+)
+
+// Limits bound what one command may hold, in octets.
+type Limits struct {
+	Line    int   // one line, without the literals
+	Literal int   // one literal that is kept in memory
+	Command int   // all literals of one command that are kept in memory
+	Skip    int64 // input read and dropped after an error
+}
+
+// Decoder reads commands. Its methods take tokens from the front of what is
+// left of the command; the first error sticks, after it they return zero values
+// and Err tells. Byte slices that they return are valid until the next literal.
+type Decoder struct {
+	r        *Reader
+	limits   Limits
+	proceed  func() error
+	line     []byte // rest of the current fragment
+	kept     int    // octets of literals kept
+	open     *literalReader
+	err      error
+	finished bool
+	utf8     bool
+}
+
+// NewDecoder returns a Decoder of commands read from r. proceed asks the client
+// to send a synchronising literal ("+ …") and flushes.
+func NewDecoder(r *Reader, proceed func() error) *Decoder {
+	return &Decoder{r: r, proceed: proceed, finished: true}
+}
+
+// SetLimits replaces the limits, from the next command on.
+func (d *Decoder) SetLimits(l Limits) { d.limits = l }
+
+// AcceptUTF8 allows 8-bit characters in quoted strings and UTF-8 mailbox names
+// (RFC 9755 §3).
+func (d *Decoder) AcceptUTF8(on bool) { d.utf8 = on }
+
+// Next reads the first line of a command. An error is one of the connection.
+func (d *Decoder) Next() error {
+	line, err := d.r.Line(d.limits.Line)
+	d.line, d.err, d.kept, d.open, d.finished = line, err, 0, nil, false
+	return err
+}
+
+// Line reads one line that is no command: a response to a SASL challenge, DONE.
+// It is valid until the next read.
+func (d *Decoder) Line(max int) ([]byte, error) {
+	line, err := d.r.Line(max)
+	d.line, d.err, d.finished = nil, err, true
+	return line, err
+}
+
+// Err is the first error of this command.
+func (d *Decoder) Err() error { return d.err }
+
+func (d *Decoder) fail(err error) {
+	if d.err == nil {
+		d.err = err
+	}
+}
+
+// Fail records a syntax error found by the caller.
+func (d *Decoder) Fail(text string) { d.fail(&SyntaxError{text}) }
+
+func (d *Decoder) expect(what string) { d.fail(&SyntaxError{"expected " + what}) }
+
+// Finish skips what is left of the command, so that the next one can be read.
+// An error is one of the connection, which must then be closed.
+func (d *Decoder) Finish() error {
+	if d.finished {
+		return nil
+	}
+	d.finished = true
+	var syntax *SyntaxError
+	if d.err != nil && !errors.As(d.err, &syntax) && !errors.Is(d.err, ErrLiteralTooBig) && !errors.Is(d.err, ErrMailboxName) {
+		return d.err
+	}
+	skipped := int64(0)
+	if d.open != nil {
+		// A message literal of which the handler did not want the rest.
+		skipped += d.open.left
+		if skipped > d.limits.Skip {
+			return ErrOverrun
+		}
+		if err := d.r.discard(d.open.left); err != nil {
+			return err
+		}
+		d.open = nil
+		if err := d.nextFragment(); err != nil {
+			return err
+		}
+	}
+	for {
+		n, sync, ok := trailingLiteral(d.line)
+		if !ok || sync {
+			// A synchronising literal was never asked for, so the client will
+			// not send it (RFC 9051 §4.3).
+			d.line = nil
+			return nil
+		}
+		if skipped += n; skipped > d.limits.Skip {
+			return ErrOverrun
+		}
+		if err := d.r.discard(n); err != nil {
+			return err
+		}
+		if err := d.nextFragment(); err != nil {
+			return err
+		}
+	}
+}
+
+func (d *Decoder) nextFragment() error {
+	line, err := d.r.Line(d.limits.Line)
+	d.line = line
+	return err
+}
+
+// trailingLiteral looks for a literal announced at the end of line.
+func trailingLiteral(line []byte) (n int64, sync, ok bool) {
+	if len(line) < 3 || line[len(line)-1] != '}' {
+		return 0, false, false
+	}
+	i := bytes.LastIndexByte(line, '{')
+	if i < 0 {
+		return 0, false, false
+	}
+	n, sync, err := parseLiteral(line[i:])
+	return n, sync, err == nil
+}
+
+// parseLiteral parses "{" number ["+"] "}" (RFC 7888 §8).
+func parseLiteral(b []byte) (n int64, sync bool, err error) {
+	digits := b[1 : len(b)-1]
+	sync = true
+	if k := len(digits); k > 0 && digits[k-1] == '+' {
+		digits, sync = digits[:k-1], false
+	}
+	v, ok := parseNumber(digits, math.MaxInt64)
+	if !ok {
+		return 0, false, &SyntaxError{"invalid literal"}
+	}
+	return int64(v), sync, nil
+}
+
+// parseNumber parses decimal digits up to max.
+func parseNumber(b []byte, max uint64) (uint64, bool) {
+	if len(b) == 0 || len(b) > 20 {
+		return 0, false
+	}
+	var v uint64
+	for _, c := range b {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		d := uint64(c - '0')
+		if v > (max-d)/10 {
+			return 0, false
+		}
+		v = v*10 + d
+	}
+	return v, true
+}
+
+// AtEnd reports whether the command has no more tokens.
+func (d *Decoder) AtEnd() bool { return d.err != nil || len(d.line) == 0 }
+
+// End checks that the command ends here. Trailing spaces, which some clients
+// send, are ignored.
+func (d *Decoder) End() error {
+	if d.err == nil && len(bytes.TrimRight(d.line, " ")) > 0 {
+		d.Fail("unexpected argument at the end of the command")
+	}
+	if d.err == nil {
+		d.line = nil
+	}
+	return d.err
+}
+
+// Peek returns the next octet without taking it, 0 at the end.
+func (d *Decoder) Peek() byte {
+	if d.AtEnd() {
+		return 0
+	}
+	return d.line[0]
+}
+
+// Skip takes the octet c if it is next and reports whether it was.
+func (d *Decoder) Skip(c byte) bool {
+	if d.Peek() != c {
+		return false
+	}
+	d.line = d.line[1:]
+	return true
+}
+
+// Byte takes the octet c, which must be next.
+func (d *Decoder) Byte(c byte) {
+	if !d.Skip(c) {
+		d.expect(fmt.Sprintf("%q", string(c)))
+	}
+}
+
+// Space takes the one space between two arguments.
+func (d *Decoder) Space() {
+	if !d.Skip(' ') {
+		d.Fail("missing argument")
+	}
+}
+
+// run takes the longest front of the fragment whose octets are all of class.
+func (d *Decoder) run(class charClass) []byte {
+	if d.err != nil {
+		return nil
+	}
+	i := 0
+	for i < len(d.line) && charClasses[d.line[i]]&class != 0 {
+		i++
+	}
+	tok := d.line[:i]
+	d.line = d.line[i:]
+	return tok
+}
+
+// Tag takes the tag of a command (RFC 9051 §9, tag).
+func (d *Decoder) Tag() string {
+	tok := d.run(tagChar)
+	if len(tok) == 0 || len(tok) > maxTag {
+		d.Fail("invalid tag")
+		return ""
+	}
+	return string(tok)
+}
+
+// maxTag bounds the tag, which is echoed; clients use a handful of octets.
+const maxTag = 255
+
+// Word takes an atom and returns it in upper case: a command name, an option.
+// It is valid until the next literal.
+func (d *Decoder) Word() []byte {
+	tok := d.run(atomChar)
+	if len(tok) == 0 {
+		d.expect("an atom")
+		return nil
+	}
+	upper(tok)
+	return tok
+}
+
+// Keyword takes a word, upper case, as run of letters, digits, ".", "-" and
+// "=": an item name that may be followed by "[" or "<".
+func (d *Decoder) keyword() []byte {
+	tok := d.run(nameChar)
+	if len(tok) == 0 {
+		d.expect("an item name")
+		return nil
+	}
+	upper(tok)
+	return tok
+}
+
+// upper turns the letters of b into upper case in place.
+func upper(b []byte) {
+	for i, c := range b {
+		if 'a' <= c && c <= 'z' {
+			b[i] = c - 'a' + 'A'
+		}
+	}
+}
+
+// Atom takes an atom.
+func (d *Decoder) Atom() string {
+	tok := d.run(atomChar)
+	if len(tok) == 0 {
+		d.expect("an atom")
+	}
+	return string(tok)
+}
+
+// AString takes an astring (RFC 9051 §9): an atom that may hold "]", or a
+// string.
+func (d *Decoder) AString() string {
+	switch d.Peek() {
+	case '"', '{':
+		return d.String()
+	}
+	tok := d.run(astringChar)
+	if len(tok) == 0 {
+		d.expect("a string")
+	}
+	return string(tok)
+}
+
+// NString takes a string or NIL; ok is false for NIL.
+func (d *Decoder) NString() (s string, ok bool) {
+	switch d.Peek() {
+	case '"', '{':
+		return d.String(), d.err == nil
+	}
+	if tok := d.run(atomChar); !strings.EqualFold(string(tok), "NIL") {
+		d.expect("a string or NIL")
+	}
+	return "", false
+}
+
+// String takes a quoted string or a literal.
+func (d *Decoder) String() string {
+	switch d.Peek() {
+	case '"':
+		return d.quoted()
+	case '{':
+		return string(d.literal())
+	}
+	d.expect("a string")
+	return ""
+}
+
+// quoted takes a quoted string. 8-bit characters are for RFC 9755 clients; from
+// others they are taken too where they are UTF-8, since refusing them would
+// only make a password with an accent unusable.
+func (d *Decoder) quoted() string {
+	b := d.line[1:]
+	var esc []byte
+	for i := 0; i < len(b); i++ {
+		switch c := b[i]; c {
+		case '"':
+			d.line = b[i+1:]
+			if esc != nil {
+				return string(esc)
+			}
+			return string(b[:i])
+		case '\\':
+			if esc == nil {
+				esc = append(make([]byte, 0, len(b)), b[:i]...)
+			}
+			if i++; i == len(b) || b[i] != '"' && b[i] != '\\' {
+				d.Fail("invalid quoted string")
+				return ""
+			}
+			esc = append(esc, b[i])
+		case 0, '\r':
+			d.Fail("invalid quoted string")
+			return ""
+		default:
+			if esc != nil {
+				esc = append(esc, c)
+			}
+		}
+	}
+	d.Fail("unterminated quoted string")
+	return ""
+}
+
+// announced takes a literal's announcement, which must end the fragment.
+func (d *Decoder) announced() (n int64, sync bool) {
+	if d.err != nil {
+		return 0, false
+	}
+	if len(d.line) < 3 || d.line[0] != '{' || d.line[len(d.line)-1] != '}' {
+		d.Fail("invalid literal")
+		return 0, false
+	}
+	n, sync, err := parseLiteral(d.line)
+	if err != nil {
+		d.fail(err)
+	}
+	return n, sync
+}
+
+// literal takes a literal that is kept in memory.
+func (d *Decoder) literal() []byte {
+	n, sync := d.announced()
+	if d.err != nil {
+		return nil
+	}
+	if n > int64(d.limits.Literal) || d.kept+int(n) > d.limits.Command {
+		d.fail(ErrLiteralTooBig)
+		return nil
+	}
+	d.kept += int(n)
+	if sync {
+		if err := d.proceed(); err != nil {
+			d.fail(err)
+			return nil
+		}
+	}
+	b := make([]byte, n)
+	if _, err := io.ReadFull(d.r, b); err != nil {
+		d.fail(err)
+		return nil
+	}
+	if err := d.nextFragment(); err != nil {
+		d.fail(err)
+		return nil
+	}
+	if bytes.IndexByte(b, 0) >= 0 {
+		// CHAR8 has no NUL (RFC 9051 §9); it would end strings elsewhere.
+		d.Fail("NUL in a literal")
+		return nil
+	}
+	return b
+}
+
+// Literal is the announcement of a literal that its handler streams.
+type Literal struct {
+	Size   int64
+	Sync   bool // the client waits for leave to send
+	Binary bool // literal8 (RFC 3516 §4.4): may hold NUL
+}
+
+// AnnouncedLiteral takes the announcement of a literal but not the literal. The
+// handler then either calls OpenLiteral, or gives the command up: Finish skips
+// a literal that is under way anyway.
+func (d *Decoder) AnnouncedLiteral() Literal {
+	binary := d.Skip('~')
+	if d.Peek() != '{' {
+		d.expect("a literal")
+		return Literal{}
+	}
+	n, sync := d.announced()
+	return Literal{Size: n, Sync: sync, Binary: binary}
+}
+
+// OpenLiteral lets the client send l, which AnnouncedLiteral has returned, and
+// returns its octets. When all have been read, CloseLiteral goes on with what
+// stands after it.
+func (d *Decoder) OpenLiteral(l Literal) io.Reader {
+	if d.err != nil {
+		return &literalReader{d: d}
+	}
+	if l.Sync {
+		if err := d.proceed(); err != nil {
+			d.fail(err)
+			return &literalReader{d: d}
+		}
+	}
+	d.open = &literalReader{d: d, left: l.Size}
+	d.line = nil
+	return d.open
+}
+
+// CloseLiteral skips what has not been read of the open literal and takes the
+// fragment behind it.
+func (d *Decoder) CloseLiteral() {
+	if d.err != nil || d.open == nil {
+		return
+	}
+	if err := d.r.discard(d.open.left); err != nil {
+		d.fail(err)
+		return
+	}
+	d.open = nil
+	if err := d.nextFragment(); err != nil {
+		d.fail(err)
+	}
+}
+
+type literalReader struct {
+	d    *Decoder
+	left int64
+}
+
+// Read implements io.Reader. An error of the connection sticks to the Decoder.
+func (l *literalReader) Read(p []byte) (int, error) {
+	if l.d.err != nil {
+		return 0, l.d.err
+	}
+	if l.left == 0 {
+		return 0, io.EOF
+	}
+	if int64(len(p)) > l.left {
+		p = p[:l.left]
+	}
+	n, err := l.d.r.Read(p)
+	l.left -= int64(n)
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		l.d.fail(err)
+	}
+	return n, err
+}
+
+// Number takes a 32-bit number.
+func (d *Decoder) Number() uint32 { return uint32(d.number(math.MaxUint32)) }
+
+// Number63 takes a number of 63 bits (RFC 9051 §9, number64).
+func (d *Decoder) Number63() int64 { return int64(d.number(math.MaxInt64)) }
+
+func (d *Decoder) number(max uint64) uint64 {
+	tok := d.run(digitChar)
+	if d.err != nil {
+		return 0
+	}
+	v, ok := parseNumber(tok, max)
+	if !ok {
+		d.expect("a number")
+	}
+	return v
+}
+
+// List takes "(" item *(SP item) ")" and calls item for each; an empty list is
+// taken too. item must take something or fail.
+func (d *Decoder) List(item func()) {
+	d.Byte('(')
+	if d.Skip(')') {
+		return
+	}
+	for d.err == nil {
+		item()
+		if d.Skip(')') {
+			return
+		}
+		if !d.Skip(' ') {
+			d.expect(`" " or ")" in a list`)
+		}
+	}
+}
+
+// Mailbox takes a mailbox name and returns it in UTF-8, INBOX in capitals
+// (RFC 9051 §5.1).
+func (d *Decoder) Mailbox() string { return d.mailboxName(d.AString()) }
+
+// ListMailbox takes a pattern of LIST or LSUB in UTF-8 (RFC 9051 §9,
+// list-mailbox).
+func (d *Decoder) ListMailbox() string {
+	switch d.Peek() {
+	case '"', '{':
+		return d.mailboxName(d.String())
+	}
+	tok := d.run(astringChar | listChar)
+	if len(tok) == 0 {
+		d.expect("a mailbox pattern")
+	}
+	return d.mailboxName(string(tok))
+}
+
+func (d *Decoder) mailboxName(s string) string {
+	if d.err != nil {
+		return ""
+	}
+	name, err := DecodeMailbox(s, d.utf8)
+	if err != nil {
+		d.fail(err)
+	}
+	if strings.EqualFold(name, "INBOX") {
+		return "INBOX"
+	}
+	return name
+}
