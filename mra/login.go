@@ -1,0 +1,80 @@
+package mra
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"dirpost/auth"
+)
+
+// ErrTooManySessions reports that a person has as many sessions as one may have.
+var ErrTooManySessions = errors.New("too many sessions of this person")
+
+// RevokedError is the cause of a session's context that ended because the person
+// may no longer be logged in.
+type RevokedError struct {
+	Reason string // for the log
+}
+
+// Error says so.
+func (e *RevokedError) Error() string { return "login revoked: " + e.Reason }
+
+// Watcher is what Admit needs of the SASL bridge.
+type Watcher interface {
+	// Watch calls f when id may no longer be logged in.
+	Watch(id *auth.Identity, f func(reason string)) (cancel func())
+}
+
+// Admit makes c the session of id. The context that it returns ends, and c is
+// woken, when the person is disabled, removed or logged out by an administrator;
+// its cause is then a RevokedError. done must be called at the end of the
+// session.
+func (c *Conn) Admit(ctx context.Context, w Watcher, id *auth.Identity) (_ context.Context, done func(), _ error) {
+	release := func() {}
+	if s := c.server; s != nil {
+		if !s.persons.take(id.Person) {
+			s.refused.WithLabelValues("person").Inc()
+			return ctx, nil, fmt.Errorf("%s: %w", id.Person, ErrTooManySessions)
+		}
+		release = func() { s.persons.give(id.Person) }
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := w.Watch(id, func(reason string) {
+		cancel(&RevokedError{Reason: reason})
+		c.Wake()
+	})
+	return ctx, sync.OnceFunc(func() {
+		stop()
+		cancel(nil)
+		release()
+	}), nil
+}
+
+// Authenticate runs a SASL exchange to its end. initial is the client's initial
+// response, nil if there was none; prompt sends a challenge and returns what the
+// client answered. The errors are those of the exchange and of prompt.
+func Authenticate(ctx context.Context, x auth.Exchange, initial []byte, prompt func(challenge []byte) ([]byte, error)) (*auth.Identity, error) {
+	response := initial
+	for {
+		challenge, done, err := x.Next(ctx, response)
+		if err != nil {
+			return nil, err
+		}
+		// A mechanism that is done with data left to say has it acknowledged by an
+		// empty response (RFC 4422 §3.7), since neither protocol can send data
+		// with success.
+		if !done || len(challenge) > 0 {
+			if response, err = prompt(challenge); err != nil {
+				return nil, err
+			}
+		}
+		if done {
+			return x.Identity(), nil
+		}
+		if response == nil {
+			response = []byte{}
+		}
+	}
+}
