@@ -1,2 +1,32 @@
-// Package directory is the directory as mail sees it: entries, an immutable snapshot of them, and the expansion of addresses.
+// Package directory is the directory as mail sees it: entries, an immutable
+// snapshot of all of them, and what follows from it for addresses, logins and
+// rights. One node feeds the snapshot from its sources into the database; every
+// node applies the same rows in the same order.
+//
+// # Standards
+//
+// RFC 4514 (DNs), RFC 8265 and RFC 8266 (login names), RFC 5233 (subaddresses),
+// RFC 5321 §4.5.1 and RFC 2142 (postmaster, abuse), RFC 5321 §3.9 (lists and
+// aliases), RFC 6531 (internationalized addresses).
+//
+// # Concurrency
+//
+// A Snapshot is immutable and a look-up takes no lock. Take it once per SMTP
+// transaction or IMAP command from Live and use it to the end. Entries are
+// immutable too; each look-up makes its own, so compare Keys, or Same, and not
+// pointers.
+//
+// # Security
+//
+// An address or login name that two entries claim belongs to neither: mail is
+// deferred and the login refused, so that nothing reaches the wrong person.
+// While nothing was loaded, or the directory was not heard of for
+// Rules.StaleAfter, an unknown address is deferred and never refused. Lists
+// are closed to strangers unless they, or Rules.ListPolicy, say otherwise.
+//
+// # Bugs
+//
+// Moderated lists and held mailboxes are decided here and kept by the queue;
+// the mail to the moderators is not written yet. Members that a directory names
+// by uid instead of DN (posixGroup) are not resolved.
 package directory

@@ -18,15 +18,16 @@ const (
 	KindPerson    Kind = iota + 1 // mailbox with a login
 	KindShared                    // mailbox without a login, opened by those in Access
 	KindRoom                      // like shared, for rooms and equipment
-	KindList                      // distribution list
+	KindList                      // distribution list, or a group without address that carries rights
 	KindContact                   // an address elsewhere, listed here
 	KindElsewhere                 // a person whose mailbox another system holds
+	KindDomain                    // adds Domains to our domains
 )
 
 // State says how far an entry may be used.
 type State uint8
 
-// The states, for login and delivery separately.
+// The states, for login and delivery separately. Zero counts as active.
 const (
 	StateActive     State = iota + 1
 	StateDisabled         // by the administrator
@@ -40,7 +41,7 @@ const (
 // ListPolicy says who may send to a list.
 type ListPolicy uint8
 
-// The policies of a list.
+// The policies of a list. Zero is the default of the configuration (Rules).
 const (
 	ListOpen     ListPolicy = iota + 1 // anybody
 	ListInternal                       // authenticated people of ours
@@ -54,28 +55,76 @@ const (
 type Entry struct {
 	Key         Key
 	Directory   string // name of the directory in the configuration
-	DN          string
+	DN          string // as the server writes it
 	Kind        Kind
 	DisplayName string
-	Primary     envelope.Address
+	Primary     envelope.Address // KindContact: the address elsewhere, unless Forward says it
 	Aliases     []envelope.Address
-	Logins      []string // folded login names: uid, addresses, UPN, DOMAIN\user
-	Login       State    // may this person log in
-	Delivery    State    // may mail be delivered; a disabled person still gets mail
-	Quota       int64    // octets, 0 none
+	Logins      []string  // login names (uid, addresses, UPN, DOMAIN\user), by FoldLogin
+	Login       State     // may this person log in
+	Expires     time.Time // end of the account, zero: none; see LoginState
+	Delivery    State     // may mail be delivered; a disabled person still gets mail
+	Quota       int64     // no more mail above it; octets, 0 none
+	QuotaSend   int64     // sending stops above it; octets, 0 none
+	QuotaWarn   int64     // warning above it; octets, 0 none
 	Forward     []envelope.Address
-	KeepCopy    bool   // with Forward: deliver as well
-	NextHop     string // KindElsewhere: host[:port] of the other system, "" by MX
+	KeepCopy    bool     // with Forward: deliver as well
+	NextHop     string   // KindElsewhere: host[:port] of the other system, "" by Rules
+	Services    []string // protocols the person may use: imap, pop3, submission, sieve; empty: all
 
-	Members         []string // DNs, normalised
+	Members         []string // DNs, by NormalizeDN
 	ExternalMembers []envelope.Address
 	Policy          ListPolicy
-	Owners          []string // DNs: owners and moderators
+	Owners          []string // DNs by NormalizeDN: owners and moderators
+	Senders         []string // DNs by NormalizeDN: people and groups that may send whatever Policy says
 
-	Access   []string // DNs of people and groups that may open this mailbox
-	SendAs   []string // DNs that may send as this entry
-	OnBehalf []string // DNs that may send on its behalf
+	// DNs by NormalizeDN of people and groups that may …
+	Access   []string // open this mailbox
+	SendAs   []string // send as this entry
+	OnBehalf []string // send on its behalf
 
+	Domains  []string // KindDomain: canonical as of envelope.ParseDomain
 	Hidden   bool
 	Modified time.Time
+
+	packed string // what the snapshot holds; "" in an entry of the caller's
+}
+
+// LoginState says whether the person may log in at the time now.
+func (e *Entry) LoginState(now time.Time) State {
+	switch {
+	case e.Login == 0 || e.Login == StateActive:
+		if !e.Expires.IsZero() && !now.Before(e.Expires) {
+			return StateExpired
+		}
+		return StateActive
+	default:
+		return e.Login
+	}
+}
+
+// HasMailbox reports whether mail for e is kept in a mailbox of ours.
+func (e *Entry) HasMailbox() bool {
+	return e.Kind == KindPerson || e.Kind == KindShared || e.Kind == KindRoom
+}
+
+// MayUseService reports whether the person may use a protocol: "imap", "pop3",
+// "submission", "sieve".
+func (e *Entry) MayUseService(name string) bool {
+	for _, s := range e.Services {
+		if s == name {
+			return true
+		}
+	}
+	return len(e.Services) == 0
+}
+
+// Same reports whether e and o are the same entry, unchanged in every field
+// that mail looks at. What was concluded from an entry holds as long as it is
+// the Same.
+func (e *Entry) Same(o *Entry) bool {
+	if e == nil || o == nil {
+		return e == o
+	}
+	return e.pack() == o.pack()
 }

@@ -1,0 +1,249 @@
+package directory
+
+import (
+	"slices"
+
+	"dirpost/internal/envelope"
+)
+
+// Expansion is what becomes of the recipients of one message: every mailbox
+// and every address elsewhere once, whatever the graph of lists and forwards.
+type Expansion struct {
+	Local   []LocalRecipient
+	Remote  []RemoteRecipient
+	Held    []HeldRecipient
+	Refused []RefusedRecipient
+}
+
+// LocalRecipient is one copy for a mailbox of ours.
+type LocalRecipient struct {
+	Entry     *Entry
+	Recipient envelope.Recipient // as the client gave it; Address may be a list
+	Detail    string             // subaddress, when the mailbox itself was addressed
+	Path      []Key              // lists and forwarders on the way, outermost first
+}
+
+// RemoteRecipient is one copy that leaves. Recipient.Address is where it goes,
+// Recipient.Original how the sender knew it.
+type RemoteRecipient struct {
+	Recipient envelope.Recipient
+	NextHop   string // host[:port], "" by MX
+	Path      []Key
+}
+
+// HeldRecipient waits for a decision: of the administrator for a mailbox whose
+// delivery is held, of Moderators for a list. It belongs into the queue, on
+// hold, with Recipient as it is; released, it is expanded again.
+type HeldRecipient struct {
+	Entry      *Entry
+	Recipient  envelope.Recipient
+	Moderators []*Entry
+	Path       []Key
+}
+
+// RefusedRecipient gets nothing, and Status says why.
+type RefusedRecipient struct {
+	Recipient envelope.Recipient
+	Status    envelope.Status
+}
+
+// Expand follows lists and forwards from rcpts to mailboxes. sender is the
+// authenticated person, nil for mail from outside.
+//
+// A mailbox addressed itself wins over one reached by a list, and the first
+// address given wins over the next. Lists and forwards that lead round in a
+// circle end there. A forward that leads nowhere keeps the mail in the mailbox
+// of who forwards: no setting of a person loses a message.
+//
+// Whether a list may be used is asked of the list that was addressed, not of
+// those inside it: who put a list into another one meant it to get the mail.
+func (s *Snapshot) Expand(rcpts []envelope.Recipient, sender *Entry) Expansion {
+	x := expander{s: s, sender: sender, seen: map[Key]progress{}, sent: map[string]struct{}{}}
+	resolved := make([]Resolution, len(rcpts))
+	for i, r := range rcpts {
+		resolved[i] = s.Resolve(r.Address)
+	}
+	for i, r := range resolved {
+		if r.Home != HomeList {
+			x.recipient(rcpts[i], r)
+		}
+	}
+	for i, r := range resolved {
+		if r.Home == HomeList {
+			x.recipient(rcpts[i], r)
+		}
+	}
+	return x.out
+}
+
+// progress is how far an entry has been followed.
+type progress uint8
+
+const (
+	open     progress = iota + 1 // on the way down from it: meeting it again is a circle
+	reached                      // the message arrives by it
+	deadEnd                      // nothing arrives by it
+	deferred                     // nothing arrives by it now
+)
+
+type expander struct {
+	s      *Snapshot
+	sender *Entry
+	seen   map[Key]progress
+	sent   map[string]struct{} // remote addresses
+	out    Expansion
+}
+
+func (x *expander) refuse(r envelope.Recipient, st envelope.Status) {
+	x.out.Refused = append(x.out.Refused, RefusedRecipient{r, st})
+}
+
+// recipient follows one address of the envelope.
+func (x *expander) recipient(rcpt envelope.Recipient, r Resolution) {
+	if rcpt.Original == "" {
+		rcpt.Original = rcpt.Address.String()
+	}
+	switch {
+	case !r.OK():
+		x.refuse(rcpt, r.Status)
+	case r.Home == HomeNotOurs:
+		x.send(rcpt, rcpt.Address, "", nil)
+	case r.Home == HomeContact, r.Home == HomeElsewhere:
+		if r.Entry != nil {
+			x.seen[r.Entry.Key] = reached
+		}
+		x.send(rcpt, r.Target, r.NextHop, nil)
+	case r.Home == HomeList:
+		x.list(rcpt, r.Entry)
+	default:
+		if x.visit(rcpt, r.Entry, r.Detail, nil) == deadEnd {
+			x.refuse(rcpt, statusRouting)
+		}
+	}
+}
+
+// list follows a list that was addressed itself.
+func (x *expander) list(rcpt envelope.Recipient, l *Entry) {
+	switch x.s.MayPost(l, x.sender) {
+	case PostRefused:
+		x.refuse(rcpt, statusMayNot)
+		return
+	case PostHeld:
+		x.out.Held = append(x.out.Held, HeldRecipient{Entry: l, Recipient: rcpt, Moderators: x.s.people(l.Owners)})
+		return
+	}
+	switch x.visit(rcpt, l, "", nil) {
+	case deadEnd:
+		if !x.again(rcpt, l) {
+			x.refuse(rcpt, statusListEmpty)
+		}
+	case deferred:
+		x.refuse(rcpt, statusListAway)
+	}
+}
+
+// again reports whether l leads somewhere when it is followed alone. It was a
+// dead end, but perhaps only since it was met within a circle of lists that
+// has been followed from another one; then its members have been reached.
+func (x *expander) again(rcpt envelope.Recipient, l *Entry) bool {
+	alone := expander{s: x.s, sender: x.sender, seen: map[Key]progress{}, sent: map[string]struct{}{}}
+	return alone.visit(rcpt, l, "", nil) == reached
+}
+
+// visit delivers to e, or to where e leads. path is not changed; it may be
+// shared by all members of a list.
+func (x *expander) visit(rcpt envelope.Recipient, e *Entry, detail string, path []Key) progress {
+	if p := x.seen[e.Key]; p != 0 {
+		return p
+	}
+	x.seen[e.Key] = open
+	p := x.follow(rcpt, e, detail, path)
+	x.seen[e.Key] = p
+	return p
+}
+
+func (x *expander) follow(rcpt envelope.Recipient, e *Entry, detail string, path []Key) progress {
+	if !mayReceive(e) {
+		return deadEnd
+	}
+	switch {
+	case e.Kind == KindList:
+		return x.members(rcpt, e, path)
+	case e.Kind == KindContact, e.Kind == KindElsewhere:
+		r := Resolution{Entry: e}
+		if x.s.route(&r, e.Primary); !r.OK() {
+			return deferred
+		}
+		return x.send(rcpt, r.Target, r.NextHop, path)
+	case !e.HasMailbox(), e.Primary.IsZero():
+		return deadEnd
+	case !x.s.isHere(e):
+		return x.send(rcpt, e.Primary, "", path)
+	case e.Delivery == StateHeld:
+		x.out.Held = append(x.out.Held, HeldRecipient{Entry: e, Recipient: rcpt, Path: path})
+		return reached
+	}
+	if len(e.Forward) > 0 {
+		arrived := false
+		onward := append(slices.Clip(path), e.Key)
+		for _, a := range e.Forward {
+			arrived = x.address(rcpt, a, onward) == reached || arrived
+		}
+		if arrived && !e.KeepCopy {
+			return reached
+		}
+	}
+	x.out.Local = append(x.out.Local, LocalRecipient{Entry: e, Recipient: rcpt, Detail: detail, Path: path})
+	return reached
+}
+
+// members follows the members of a list.
+func (x *expander) members(rcpt envelope.Recipient, l *Entry, path []Key) progress {
+	path = append(slices.Clip(path), l.Key)
+	result := deadEnd
+	note := func(p progress) {
+		if p == reached || p == deferred && result == deadEnd {
+			result = p
+		}
+	}
+	for _, dn := range l.Members {
+		if e := x.s.only(byDN, dn); e != nil {
+			note(x.visit(rcpt, e, "", path))
+		} else if x.s.Stale() {
+			note(deferred) // perhaps one that has not been heard of yet
+		}
+	}
+	for _, a := range l.ExternalMembers {
+		note(x.address(rcpt, a, path))
+	}
+	return result
+}
+
+// address follows the target of a forward or a member given by address.
+func (x *expander) address(rcpt envelope.Recipient, a envelope.Address, path []Key) progress {
+	r := x.s.Resolve(a)
+	switch {
+	case !r.OK() && r.Status.IsTemporary():
+		return deferred
+	case !r.OK():
+		return deadEnd
+	case r.Home == HomeNotOurs:
+		return x.send(rcpt, a, "", path)
+	case r.Entry == nil:
+		return x.send(rcpt, r.Target, r.NextHop, path)
+	}
+	return x.visit(rcpt, r.Entry, r.Detail, path)
+}
+
+// send adds one copy that leaves. Local-parts of other domains may differ in
+// case only, so addresses are compared as they are (RFC 5321 §2.4).
+func (x *expander) send(rcpt envelope.Recipient, to envelope.Address, nextHop string, path []Key) progress {
+	key := to.Local + "@" + to.Domain
+	if _, ok := x.sent[key]; ok {
+		return reached
+	}
+	x.sent[key] = struct{}{}
+	rcpt.Address = to
+	x.out.Remote = append(x.out.Remote, RemoteRecipient{Recipient: rcpt, NextHop: nextHop, Path: path})
+	return reached
+}

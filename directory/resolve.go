@@ -1,0 +1,218 @@
+package directory
+
+import (
+	"strings"
+
+	"dirpost/internal/envelope"
+)
+
+// Home says where an address leads.
+type Home uint8
+
+// The homes of an address.
+const (
+	HomeUnknown   Home = iota // not known now: defer
+	HomeHere                  // a mailbox of ours
+	HomeElsewhere             // a mailbox that another system holds: send to Target by NextHop
+	HomeList                  // a list: its members, see Expand
+	HomeContact               // an address elsewhere: send to Target
+	HomeNobody                // the domain is ours, the address is nobody's
+	HomeNotOurs               // the domain is not ours
+)
+
+// String returns the word for h in logs and explanations.
+func (h Home) String() string {
+	return [...]string{"unknown", "here", "elsewhere", "list", "contact", "nobody", "not ours"}[h]
+}
+
+// Resolution is what the directory says about one address.
+type Resolution struct {
+	Home   Home
+	Entry  *Entry // nil for HomeNobody, HomeNotOurs and HomeUnknown, and for a postmaster outside
+	Detail string // subaddress: what stands behind the delimiter
+	// Target and NextHop say where to send what is elsewhere or a contact.
+	// NextHop "" means by MX.
+	Target  envelope.Address
+	NextHop string
+	// Status is the answer to a sender that may not send there: no such
+	// mailbox, mailbox disabled, not known now. The zero Status means that the
+	// address may receive; who may send to a list is MayPost's question, and
+	// who may relay to HomeNotOurs the caller's.
+	Status envelope.Status
+	// Claims are the keys of all entries that claim the address, when there is
+	// more than one.
+	Claims []Key
+}
+
+// OK reports whether the address may receive.
+func (r Resolution) OK() bool { return r.Status.Code == 0 }
+
+// The answers about addresses that stand in no other room.
+var (
+	// statusAmbiguous: an address that two entries claim must reach neither,
+	// lest it reach the wrong person, and nobody may lose mail over it.
+	statusAmbiguous = envelope.Status{Code: 451, Enhanced: "4.3.5", Text: "Address not unique in the directory, please try again later", IMAP: "UNAVAILABLE", POP3: "SYS/TEMP"}
+	// statusRouting: the directory sends the address round in a circle.
+	statusRouting   = envelope.Status{Code: 451, Enhanced: "4.3.5", Text: "Address has no destination, please try again later", IMAP: "UNAVAILABLE", POP3: "SYS/TEMP"}
+	statusListEmpty = envelope.Status{Code: 550, Enhanced: "5.2.4", Text: "Mailing list has no members", IMAP: "CANNOT", POP3: "SYS/PERM"}
+	statusListAway  = envelope.Status{Code: 451, Enhanced: "4.2.4", Text: "Mailing list cannot be expanded now, please try again later", IMAP: "UNAVAILABLE", POP3: "SYS/TEMP"}
+	statusMayNot    = envelope.Status{Code: 550, Enhanced: "5.7.2", Text: "You may not send to this mailing list", IMAP: "NOPERM", POP3: "SYS/PERM"}
+)
+
+// Resolve says where a leads. An exact match wins over a subaddress.
+func (s *Snapshot) Resolve(a envelope.Address) Resolution {
+	if !s.IsLocalDomain(a.Domain) {
+		return Resolution{Home: HomeNotOurs, Target: a}
+	}
+	if !s.ready {
+		return Resolution{Status: envelope.StatusDirectory}
+	}
+	if e, claims := s.owner(a); e != nil || claims != nil {
+		return s.resolution(a, "", e, claims)
+	}
+	if base, detail, ok := s.subaddress(a); ok {
+		if e, claims := s.owner(base); e != nil || claims != nil {
+			return s.resolution(base, detail, e, claims)
+		}
+	}
+	if isRole(a.Local) {
+		return s.postmaster()
+	}
+	if s.Stale() {
+		return Resolution{Status: envelope.StatusDirectory}
+	}
+	return Resolution{Home: HomeNobody, Status: envelope.StatusNotFound}
+}
+
+// owner returns the one entry that claims a, or the keys of all if there are
+// several.
+func (s *Snapshot) owner(a envelope.Address) (*Entry, []Key) {
+	name := a.Key()
+	var first *Entry
+	var claims []Key
+	for _, c := range s.candidates(byAddress, name) {
+		e := mustUnpack(c.node.packed)
+		switch {
+		case !e.has(byAddress, name):
+		case first == nil:
+			first = e
+		case claims == nil:
+			claims = []Key{first.Key, e.Key}
+		default:
+			claims = append(claims, e.Key)
+		}
+	}
+	if claims != nil {
+		return nil, claims
+	}
+	return first, nil
+}
+
+// subaddress splits local+detail@domain (RFC 5233).
+func (s *Snapshot) subaddress(a envelope.Address) (base envelope.Address, detail string, ok bool) {
+	if s.rules.Delimiter == "" {
+		return a, "", false
+	}
+	i := strings.Index(a.Local, s.rules.Delimiter)
+	if i <= 0 {
+		return a, "", false
+	}
+	detail = a.Local[i+len(s.rules.Delimiter):]
+	a.Local = a.Local[:i]
+	return a, detail, true
+}
+
+// isRole reports whether a local-part is one that every domain must have
+// (RFC 5321 §4.5.1, RFC 2142 §4).
+func isRole(local string) bool {
+	return strings.EqualFold(local, "postmaster") || strings.EqualFold(local, "abuse")
+}
+
+// postmaster resolves the configured postmaster. Mail to a postmaster is never
+// refused, so whatever goes wrong defers.
+func (s *Snapshot) postmaster() Resolution {
+	p := s.rules.Postmaster
+	if p.IsZero() {
+		return Resolution{Status: statusRouting}
+	}
+	if !s.IsLocalDomain(p.Domain) {
+		return Resolution{Home: HomeContact, Target: p}
+	}
+	e, claims := s.owner(p)
+	if e == nil && claims == nil {
+		return Resolution{Status: statusRouting}
+	}
+	r := s.resolution(p, "", e, claims)
+	if !r.OK() && !r.Status.IsTemporary() {
+		r.Status = statusRouting
+	}
+	return r
+}
+
+// resolution is the answer for an address of ours that e owns.
+func (s *Snapshot) resolution(a envelope.Address, detail string, e *Entry, claims []Key) Resolution {
+	if claims != nil {
+		return Resolution{Status: statusAmbiguous, Claims: claims}
+	}
+	r := Resolution{Entry: e, Detail: detail}
+	if !mayReceive(e) {
+		r.Status = envelope.StatusDisabled
+	}
+	switch e.Kind {
+	case KindPerson, KindShared, KindRoom:
+		r.Home = HomeHere
+	case KindList:
+		r.Home = HomeList
+	case KindContact, KindElsewhere:
+		s.route(&r, a)
+	default:
+		r = Resolution{Home: HomeNobody, Status: envelope.StatusNotFound}
+	}
+	return r
+}
+
+// mayReceive reports whether mail for e is taken at all. What is locked, must
+// change its password, or is in its grace after leaving the directory, goes on
+// receiving; what is held receives into the hold.
+func mayReceive(e *Entry) bool {
+	return e.Delivery != StateDisabled && e.Delivery != StateExpired
+}
+
+// route fills in where the mail of a contact, or of a mailbox elsewhere, goes
+// that was addressed as a.
+func (s *Snapshot) route(r *Resolution, a envelope.Address) {
+	e := r.Entry
+	r.Home, r.Target = HomeContact, e.Primary
+	if len(e.Forward) > 0 {
+		r.Target = e.Forward[0]
+	}
+	if e.Kind == KindElsewhere {
+		r.Home = HomeElsewhere
+		if len(e.Forward) == 0 {
+			r.Target = a // the other system knows it under the same address
+		}
+		r.NextHop = e.NextHop
+		if r.NextHop == "" {
+			r.NextHop = s.rules.NextHop
+		}
+	}
+	// By MX an address of ours comes back to us.
+	if r.Target.IsZero() || r.NextHop == "" && s.IsLocalDomain(r.Target.Domain) {
+		*r = Resolution{Entry: e, Status: statusRouting}
+	}
+}
+
+// isHere reports whether the mailbox of e is ours: one of its addresses is. A
+// person that the directory lists with an address of somebody else's domain
+// only is a contact.
+func (s *Snapshot) isHere(e *Entry) bool {
+	if s.IsLocalDomain(e.Primary.Domain) {
+		return true
+	}
+	for _, a := range e.Aliases {
+		if s.IsLocalDomain(a.Domain) {
+			return true
+		}
+	}
+	return false
+}

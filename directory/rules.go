@@ -1,0 +1,84 @@
+package directory
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"dirpost/internal/envelope"
+)
+
+// Rules are the decisions about addresses that stand in the configuration and
+// not in the directory.
+type Rules struct {
+	// Domains are the mail domains that are ours, beside the domain objects of
+	// the directory.
+	Domains []string
+	// Postmaster gets the mail to postmaster@ and abuse@ of each domain that no
+	// entry claims (RFC 5321 §4.5.1, RFC 2142). Without it, or while it does not
+	// resolve, such mail is deferred.
+	Postmaster envelope.Address
+	// Delimiter begins the detail of a subaddress, alice+detail@ (RFC 5233). ""
+	// means that there are none.
+	Delimiter string
+	// ListPolicy is for lists whose entry says nothing. The default is
+	// ListInternal: a group made for its rights must not be open to the world
+	// because somebody gave it an address.
+	ListPolicy ListPolicy
+	// NextHop is the host[:port] of the system that holds the mailboxes which
+	// are elsewhere, where their entry names none.
+	NextHop string
+	// StaleAfter is how long the snapshot is trusted to know everybody after
+	// the directory was last heard of. The default is 15 s.
+	StaleAfter time.Duration
+}
+
+const defaultStaleAfter = 15 * time.Second
+
+func (r Rules) withDefaults() Rules {
+	if r.ListPolicy == 0 {
+		r.ListPolicy = ListInternal
+	}
+	if r.StaleAfter == 0 {
+		r.StaleAfter = defaultStaleAfter
+	}
+	return r
+}
+
+// Validate reports what is wrong with r, in the words of the configuration.
+func (r Rules) Validate() error {
+	var errs []error
+	for _, d := range r.Domains {
+		if _, err := envelope.ParseDomain(d); err != nil {
+			errs = append(errs, fmt.Errorf("domains: %q is not a domain", d))
+		}
+	}
+	if r.ListPolicy > ListModerated {
+		errs = append(errs, errors.New("list_policy: want open, internal, members, owners or moderated"))
+	}
+	if len(r.Delimiter) > 1 || r.Delimiter == "@" || r.Delimiter == "." {
+		errs = append(errs, fmt.Errorf("delimiter: %q is not one character, or would split every address", r.Delimiter))
+	}
+	if r.StaleAfter < 0 {
+		errs = append(errs, errors.New("stale_after: must not be negative"))
+	}
+	return errors.Join(errs...)
+}
+
+// ParseListPolicy reads the word of a list policy as directories and the
+// configuration write it, false for any other.
+func ParseListPolicy(word string) (ListPolicy, bool) {
+	switch word {
+	case "open", "openlist", "public":
+		return ListOpen, true
+	case "internal", "internallist", "domain":
+		return ListInternal, true
+	case "members", "memberrestrictedlist", "membersonly":
+		return ListMembers, true
+	case "owners", "ownerrestrictedlist":
+		return ListOwners, true
+	case "moderated", "moderatorsonly":
+		return ListModerated, true
+	}
+	return 0, false
+}

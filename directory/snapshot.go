@@ -1,0 +1,408 @@
+package directory
+
+import (
+	"cmp"
+	"hash/maphash"
+	"iter"
+	"maps"
+	"slices"
+
+	"dirpost/internal/envelope"
+)
+
+// Snapshot is the directory at one moment. It is immutable: safe for any
+// number of readers, and a look-up never blocks and does no I/O.
+//
+// It is a copy-on-write table of 256 × 256 small shards: the next snapshot
+// shares all but the shards that a change touches, so a change costs the same
+// in a directory of any size. Entries are kept packed, one string each, and
+// unpacked at look-up without copying: a million of them are a million objects
+// to the garbage collector and not fifty million.
+type Snapshot struct {
+	rules   *Rules
+	version int64
+	ready   bool
+	fresh   *freshness // nil: never stale
+	seed    maphash.Seed
+	shards  *[256]*[256]shard
+	count   int
+
+	domains   map[string]struct{} // of the rules and of domain objects
+	domainsOf map[Key][]string    // what each domain object adds
+}
+
+// index says by which of its names an entry is found.
+type index byte
+
+const (
+	byKey     index = iota
+	byDN            // normal form
+	byAddress       // envelope.Address.Key
+	byLogin         // FoldLogin
+	byMember        // DN of a member -> its groups
+	byAccess        // DN -> mailboxes that it may open
+)
+
+// shard is a part of the table, sorted by hash.
+type shard []slot
+
+type slot struct {
+	hash uint32
+	node *node
+}
+
+type node struct{ packed string }
+
+// NewSnapshot returns a snapshot of these entries for our domains, with the
+// default rules. It is complete and never grows stale.
+func NewSnapshot(domains []string, entries []*Entry) *Snapshot {
+	changes := make([]Change, len(entries))
+	for i, e := range entries {
+		changes[i] = Change{Key: e.Key, Entry: e}
+	}
+	rules := Rules{Domains: domains, Delimiter: "+"}.withDefaults()
+	return newSnapshot(&rules).with(1, changes)
+}
+
+// newSnapshot returns an empty snapshot that is not ready.
+func newSnapshot(rules *Rules) *Snapshot {
+	s := &Snapshot{
+		rules:     rules,
+		seed:      maphash.MakeSeed(),
+		shards:    new([256]*[256]shard),
+		domainsOf: map[Key][]string{},
+	}
+	s.setDomains()
+	return s
+}
+
+func (s *Snapshot) setDomains() {
+	s.domains = make(map[string]struct{}, len(s.rules.Domains))
+	for _, d := range s.rules.Domains {
+		if c, err := envelope.ParseDomain(d); err == nil {
+			s.domains[c] = struct{}{}
+		}
+	}
+	for _, list := range s.domainsOf {
+		for _, d := range list {
+			s.domains[d] = struct{}{}
+		}
+	}
+}
+
+// with returns the snapshot of version that follows s by changes. Later
+// changes of one key win.
+func (s *Snapshot) with(version int64, changes []Change) *Snapshot {
+	next := *s
+	next.version = version
+	next.ready = true
+	b := builder{s: &next}
+	shards := *s.shards
+	next.shards = &shards
+	for _, c := range changes {
+		b.apply(c)
+	}
+	if b.domains {
+		next.setDomains()
+	}
+	return &next
+}
+
+// builder makes the next snapshot. It copies each shard, and each row of
+// shards, at most once however many changes there are.
+type builder struct {
+	s       *Snapshot
+	rows    [256]bool
+	own     [65536 / 64]uint64 // bit per shard
+	domains bool               // domain objects have changed
+}
+
+func (b *builder) apply(c Change) {
+	var packed string
+	if c.Entry != nil {
+		packed = c.Entry.pack()
+	}
+	if old, ok := b.s.find(byKey, string(c.Key)); ok {
+		if old.packed == packed {
+			return
+		}
+		e := mustUnpack(old.packed)
+		for i, name := range e.names() {
+			b.remove(b.s.hash(i, name), old)
+		}
+		b.s.count--
+		b.setDomainsOf(e.Key, nil)
+	}
+	if packed == "" {
+		return
+	}
+	n := &node{packed}
+	e := mustUnpack(packed)
+	for i, name := range e.names() {
+		b.insert(b.s.hash(i, name), n)
+	}
+	b.s.count++
+	if e.Kind == KindDomain {
+		b.setDomainsOf(e.Key, e.Domains)
+	}
+}
+
+func (b *builder) setDomainsOf(key Key, list []string) {
+	if len(list) == 0 && len(b.s.domainsOf[key]) == 0 {
+		return
+	}
+	b.s.domainsOf = maps.Clone(b.s.domainsOf)
+	if len(list) == 0 {
+		delete(b.s.domainsOf, key)
+	} else {
+		b.s.domainsOf[key] = list
+	}
+	b.domains = true
+}
+
+// shard returns the shard of h for writing.
+func (b *builder) shard(h uint64) *shard {
+	i, j := byte(h>>56), byte(h>>48)
+	if !b.rows[i] {
+		row := new([256]shard)
+		if old := b.s.shards[i]; old != nil {
+			*row = *old
+		}
+		b.s.shards[i] = row
+		b.rows[i] = true
+	}
+	sh := &b.s.shards[i][j]
+	bit := uint(i)<<8 | uint(j)
+	if b.own[bit/64]&(1<<(bit%64)) == 0 {
+		b.own[bit/64] |= 1 << (bit % 64)
+		*sh = slices.Clone(*sh)
+	}
+	return sh
+}
+
+func (b *builder) insert(h uint64, n *node) {
+	sh := b.shard(h)
+	at := sh.search(uint32(h))
+	for at < len(*sh) && (*sh)[at].hash == uint32(h) {
+		if (*sh)[at].node == n { // the entry has the same name twice
+			return
+		}
+		at++
+	}
+	*sh = slices.Insert(*sh, at, slot{uint32(h), n})
+}
+
+func (b *builder) remove(h uint64, n *node) {
+	sh := b.shard(h)
+	for at := sh.search(uint32(h)); at < len(*sh) && (*sh)[at].hash == uint32(h); at++ {
+		if (*sh)[at].node == n {
+			*sh = slices.Delete(*sh, at, at+1)
+			return
+		}
+	}
+}
+
+// search returns the first slot with a hash of at least h.
+func (sh shard) search(h uint32) int {
+	i, _ := slices.BinarySearchFunc(sh, h, func(s slot, h uint32) int { return cmp.Compare(s.hash, h) })
+	return i
+}
+
+// names yields everything under which e is found.
+func (e *Entry) names() iter.Seq2[index, string] {
+	return func(yield func(index, string) bool) {
+		if !yield(byKey, string(e.Key)) {
+			return
+		}
+		if dn := e.normalDN(); dn != "" && !yield(byDN, dn) {
+			return
+		}
+		if !e.Primary.IsZero() && !yield(byAddress, e.Primary.Key()) {
+			return
+		}
+		for _, a := range e.Aliases {
+			if !yield(byAddress, a.Key()) {
+				return
+			}
+		}
+		for _, list := range [...]struct {
+			index index
+			names []string
+		}{{byLogin, e.Logins}, {byMember, e.Members}, {byAccess, e.Access}} {
+			for _, name := range list.names {
+				if !yield(list.index, name) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// has reports whether e is found under name in an index.
+func (e *Entry) has(i index, name string) bool {
+	switch i {
+	case byKey:
+		return string(e.Key) == name
+	case byDN:
+		return e.normalDN() == name
+	case byAddress:
+		if !e.Primary.IsZero() && e.Primary.Key() == name {
+			return true
+		}
+		return slices.ContainsFunc(e.Aliases, func(a envelope.Address) bool { return a.Key() == name })
+	case byLogin:
+		return slices.Contains(e.Logins, name)
+	case byMember:
+		return slices.Contains(e.Members, name)
+	default:
+		return slices.Contains(e.Access, name)
+	}
+}
+
+// hash mixes the index into the hash of a name.
+func (s *Snapshot) hash(i index, name string) uint64 {
+	h := maphash.String(s.seed, name) ^ uint64(i)*0x9e3779b97f4a7c15
+	h ^= h >> 32
+	return h * 0xd6e8feb86659fd93
+}
+
+// candidates returns the slots whose hash is that of name.
+func (s *Snapshot) candidates(i index, name string) []slot {
+	h := s.hash(i, name)
+	row := s.shards[byte(h>>56)]
+	if row == nil {
+		return nil
+	}
+	sh := row[byte(h>>48)]
+	from := sh.search(uint32(h))
+	to := from
+	for to < len(sh) && sh[to].hash == uint32(h) {
+		to++
+	}
+	return sh[from:to]
+}
+
+// find returns the first node under name, without unpacking more than its key
+// where that is what is asked for.
+func (s *Snapshot) find(i index, name string) (*node, bool) {
+	for _, c := range s.candidates(i, name) {
+		if i == byKey {
+			if string(packedKey(c.node.packed)) == name {
+				return c.node, true
+			}
+		} else if mustUnpack(c.node.packed).has(i, name) {
+			return c.node, true
+		}
+	}
+	return nil, false
+}
+
+// all returns every entry under name.
+func (s *Snapshot) all(i index, name string) []*Entry {
+	var found []*Entry
+	for _, c := range s.candidates(i, name) {
+		if e := mustUnpack(c.node.packed); e.has(i, name) {
+			found = append(found, e)
+		}
+	}
+	return found
+}
+
+// only returns the entry under name, nil when there is none or more than one.
+func (s *Snapshot) only(i index, name string) *Entry {
+	var found *Entry
+	for _, c := range s.candidates(i, name) {
+		if e := mustUnpack(c.node.packed); e.has(i, name) {
+			if found != nil {
+				return nil
+			}
+			found = e
+		}
+	}
+	return found
+}
+
+// mustUnpack reads what was packed by this process or read by Unpack before.
+func mustUnpack(packed string) *Entry {
+	e, err := unpack(packed)
+	if err != nil {
+		panic("the snapshot holds an entry that does not unpack")
+	}
+	return e
+}
+
+// Version is the version of the last change in s. Versions rise.
+func (s *Snapshot) Version() int64 { return s.version }
+
+// Len returns the number of entries.
+func (s *Snapshot) Len() int { return s.count }
+
+// Ready reports whether a directory was loaded at all. Before that every
+// address of ours is HomeUnknown.
+func (s *Snapshot) Ready() bool { return s.ready }
+
+// ByKey returns the entry with key, nil when there is none.
+func (s *Snapshot) ByKey(key Key) *Entry { return s.only(byKey, string(key)) }
+
+// ByDN returns the entry with a DN in any spelling, nil when there is none.
+func (s *Snapshot) ByDN(dn string) *Entry { return s.only(byDN, NormalizeDN(dn)) }
+
+// ByAddress returns the entry that owns an address exactly, without
+// subaddressing. It is nil when nobody owns it, or more than one entry does.
+func (s *Snapshot) ByAddress(a envelope.Address) *Entry { return s.only(byAddress, a.Key()) }
+
+// Owners returns all entries that claim an address. More than one is a mistake
+// in the directory.
+func (s *Snapshot) Owners(a envelope.Address) []*Entry { return s.all(byAddress, a.Key()) }
+
+// ByLogin returns the entry that logs in as name, in any spelling. It is nil
+// when nobody does, or when the name belongs to more than one.
+func (s *Snapshot) ByLogin(name string) *Entry {
+	if name = FoldLogin(name); name == "" {
+		return nil
+	}
+	return s.only(byLogin, name)
+}
+
+// All yields every entry, in no order.
+func (s *Snapshot) All() iter.Seq[*Entry] {
+	return func(yield func(*Entry) bool) {
+		for packed := range s.packed() {
+			if !yield(mustUnpack(packed)) {
+				return
+			}
+		}
+	}
+}
+
+// packed yields every entry as it is kept.
+func (s *Snapshot) packed() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for i, row := range s.shards {
+			if row == nil {
+				continue
+			}
+			for j, sh := range row {
+				for _, c := range sh {
+					h := s.hash(byKey, string(packedKey(c.node.packed)))
+					// An entry stands in many shards; this is the one of its key.
+					if byte(h>>56) != byte(i) || byte(h>>48) != byte(j) || uint32(h) != c.hash {
+						continue
+					}
+					if !yield(c.node.packed) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
+// IsLocalDomain reports whether domain, in canonical form, is ours.
+func (s *Snapshot) IsLocalDomain(domain string) bool {
+	_, ok := s.domains[domain]
+	return ok
+}
+
+// Domains returns our domains, sorted.
+func (s *Snapshot) Domains() []string { return slices.Sorted(maps.Keys(s.domains)) }
