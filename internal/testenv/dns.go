@@ -9,6 +9,13 @@ import (
 	"github.com/miekg/dns"
 )
 
+// absence says how long it may be believed that something is not there
+// (RFC 2308 §5).
+var absence = &dns.SOA{
+	Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: 60},
+	Ns:  "ns.example.", Mbox: "hostmaster.example.", Serial: 1, Refresh: 3600, Retry: 600, Expire: 86400, Minttl: 60,
+}
+
 // NoAnswer as the rcode of Fail makes the server say nothing at all.
 const NoAnswer = -1
 
@@ -17,18 +24,20 @@ const NoAnswer = -1
 type DNSServer struct {
 	Addr string // host:port
 
-	mu      sync.Mutex // guards what follows
-	records map[string][]dns.RR
-	rcodes  map[string]int
-	secure  bool
-	queries []string
+	mu       sync.Mutex // guards what follows
+	records  map[string][]dns.RR
+	rcodes   map[string]int
+	secure   map[string]bool
+	answers  map[string]func(query *dns.Msg, tcp bool) [][]byte
+	noFollow bool
+	queries  []string
 }
 
 // DNS starts a server that ends with the test. records are lines of a zone file
 // (RFC 1035 §5.1) with absolute names, "example.org. IN MX 10 mx.example.org.".
 func DNS(t testing.TB, records ...string) *DNSServer {
 	t.Helper()
-	s := &DNSServer{rcodes: map[string]int{}}
+	s := &DNSServer{rcodes: map[string]int{}, secure: map[string]bool{}, answers: map[string]func(*dns.Msg, bool) [][]byte{}}
 	s.Set(t, records...)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -88,11 +97,29 @@ func (s *DNSServer) Fail(name string, rcode int) {
 	s.rcodes[dns.CanonicalName(name)] = rcode
 }
 
-// Secure sets the authenticated bit (RFC 4035 §3.2.3) on all answers from now.
-func (s *DNSServer) Secure(on bool) {
+// Secure sets the authenticated bit (RFC 4035 §3.2.3) on answers about names
+// from now on; an alias has it only if what it leads to has it too.
+func (s *DNSServer) Secure(names ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.secure = on
+	for _, name := range names {
+		s.secure[dns.CanonicalName(name)] = true
+	}
+}
+
+// Answer has f answer every question about name, with as many packets as it
+// likes, good or bad.
+func (s *DNSServer) Answer(name string, f func(query *dns.Msg, tcp bool) [][]byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.answers[dns.CanonicalName(name)] = f
+}
+
+// LeaveAliases makes the server return an alias without what it leads to.
+func (s *DNSServer) LeaveAliases() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.noFollow = true
 }
 
 // Queries returns what was asked so far, "name type" each.
@@ -104,11 +131,18 @@ func (s *DNSServer) Queries() []string {
 
 // ServeDNS answers one question.
 func (s *DNSServer) ServeDNS(w dns.ResponseWriter, r *dns.Msg) {
+	_, udp := w.LocalAddr().(*net.UDPAddr)
+	if f := s.scripted(r); f != nil {
+		for _, p := range f(r, !udp) {
+			_, _ = w.Write(p) // the client may be gone
+		}
+		return
+	}
 	m := s.answer(r)
 	if m == nil {
 		return
 	}
-	if _, udp := w.LocalAddr().(*net.UDPAddr); udp {
+	if udp {
 		size := dns.MinMsgSize
 		if o := r.IsEdns0(); o != nil {
 			size = int(o.UDPSize())
@@ -118,12 +152,27 @@ func (s *DNSServer) ServeDNS(w dns.ResponseWriter, r *dns.Msg) {
 	_ = w.WriteMsg(m) // the client may be gone
 }
 
+// scripted returns the function that answers r, nil if none does.
+func (s *DNSServer) scripted(r *dns.Msg) func(*dns.Msg, bool) [][]byte {
+	if len(r.Question) != 1 {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	name := dns.CanonicalName(r.Question[0].Name)
+	f := s.answers[name]
+	if f != nil {
+		s.queries = append(s.queries, strings.TrimSuffix(name, ".")+" "+dns.TypeToString[r.Question[0].Qtype])
+	}
+	return f
+}
+
 // answer makes the reply, nil for none.
 func (s *DNSServer) answer(r *dns.Msg) *dns.Msg {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m := new(dns.Msg).SetReply(r)
-	m.Authoritative, m.RecursionAvailable, m.AuthenticatedData = true, true, s.secure
+	m.Authoritative, m.RecursionAvailable, m.AuthenticatedData = true, true, true
 	if len(r.Question) != 1 {
 		m.Rcode = dns.RcodeFormatError
 		return m
@@ -139,6 +188,7 @@ func (s *DNSServer) answer(r *dns.Msg) *dns.Msg {
 			m.Rcode, m.Answer = rcode, nil
 			return m
 		}
+		m.AuthenticatedData = m.AuthenticatedData && s.secure[name]
 		alias := ""
 		for _, rr := range s.records[name] {
 			if c, ok := rr.(*dns.CNAME); ok && q.Qtype != dns.TypeCNAME {
@@ -148,6 +198,9 @@ func (s *DNSServer) answer(r *dns.Msg) *dns.Msg {
 				m.Answer = append(m.Answer, rr)
 			}
 		}
+		if alias != "" && s.noFollow {
+			return m
+		}
 		if alias == "" {
 			break
 		}
@@ -155,6 +208,9 @@ func (s *DNSServer) answer(r *dns.Msg) *dns.Msg {
 	}
 	if !s.existsLocked(name) {
 		m.Rcode = dns.RcodeNameError
+	}
+	if n := len(m.Answer); n == 0 || m.Answer[n-1].Header().Rrtype != r.Question[0].Qtype {
+		m.Ns = []dns.RR{absence}
 	}
 	return m
 }
