@@ -1,0 +1,214 @@
+package tlsconf
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Pair is a certificate with its chain, and its key, in PEM files.
+type Pair struct {
+	CertFile string // leaf first
+	KeyFile  string
+}
+
+// Config is what an administrator sets of the certificates.
+type Config struct {
+	// Pairs are the certificates, at least one. Two for the same names, ECDSA
+	// first and RSA second, serve old clients too.
+	Pairs []Pair
+}
+
+// Validate reports what cannot be meant. It does not read the files.
+func (c Config) Validate() error {
+	if len(c.Pairs) == 0 {
+		return errors.New("no certificate")
+	}
+	for i, p := range c.Pairs {
+		if p.CertFile == "" || p.KeyFile == "" {
+			return fmt.Errorf("certificate %d: a certificate file and a key file are wanted", i+1)
+		}
+	}
+	return nil
+}
+
+// lookEvery is how often Run looks whether a file has changed.
+const lookEvery = 30 * time.Second
+
+// expiryWarning is how long before its end a certificate is complained about.
+const expiryWarning = 7 * 24 * time.Hour
+
+// Store holds the certificates that are in use.
+type Store struct {
+	config Config
+	log    *slog.Logger
+	now    func() time.Time
+	set    atomic.Pointer[set]
+
+	expiry prometheus.GaugeFunc
+	reload *prometheus.CounterVec // result: ok, error
+}
+
+// set is one generation of certificates. It is immutable.
+type set struct {
+	certs  []tls.Certificate // with Leaf
+	stamps []stamp
+}
+
+// stamp tells whether a file is the one that was read.
+type stamp struct {
+	path string
+	mod  time.Time
+	size int64
+}
+
+// Open reads the certificates of c.
+func Open(c Config, log *slog.Logger) (*Store, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	s := &Store{config: c, log: log, now: time.Now}
+	s.expiry = prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "dirpost_tlsconf_expiry_seconds", Help: "Time until the first certificate expires.",
+	}, func() float64 { return s.Expiry().Sub(s.now()).Seconds() })
+	s.reload = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "dirpost_tlsconf_reloads_total", Help: "Certificates read again, by result.",
+	}, []string{"result"})
+	if err := s.Reload(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Collectors are the metrics of the store, to be registered by the caller.
+func (s *Store) Collectors() []prometheus.Collector {
+	return []prometheus.Collector{s.expiry, s.reload}
+}
+
+// Reload reads the files again. After an error the certificates in use stay.
+func (s *Store) Reload() error {
+	next := &set{}
+	for _, p := range s.config.Pairs {
+		// The stamps come first: a file that changes while it is read is read again.
+		for _, path := range []string{p.CertFile, p.KeyFile} {
+			st, err := stampOf(path)
+			if err != nil {
+				return s.failed(err)
+			}
+			next.stamps = append(next.stamps, st)
+		}
+		cert, err := tls.LoadX509KeyPair(p.CertFile, p.KeyFile)
+		if err != nil {
+			return s.failed(fmt.Errorf("certificate %s: %w", p.CertFile, err))
+		}
+		next.certs = append(next.certs, cert)
+	}
+	s.set.Store(next)
+	s.reload.WithLabelValues("ok").Inc()
+	return nil
+}
+
+func (s *Store) failed(err error) error {
+	s.reload.WithLabelValues("error").Inc()
+	return err
+}
+
+func stampOf(path string) (stamp, error) {
+	fi, err := os.Stat(path) // through links, as certbot's live directory has them
+	if err != nil {
+		return stamp{}, err
+	}
+	return stamp{path, fi.ModTime(), fi.Size()}, nil
+}
+
+// changed reports whether a file is another one than that which was read.
+func (s *set) changed() bool {
+	for _, old := range s.stamps {
+		if now, err := stampOf(old.path); err != nil || now != old {
+			return true
+		}
+	}
+	return false
+}
+
+// Run reads the certificates again when their files change, until ctx ends. A
+// set that is not whole yet, because the key is written after the certificate, is
+// tried again.
+func (s *Store) Run(ctx context.Context) error {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	warned := time.Time{}
+	for {
+		if left := s.Expiry().Sub(s.now()); left < expiryWarning && s.now().Sub(warned) > 24*time.Hour {
+			warned = s.now()
+			s.log.WarnContext(ctx, "certificate expires soon", "delay", left)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if !s.set.Load().changed() {
+			continue
+		}
+		if err := s.Reload(); err != nil {
+			s.log.ErrorContext(ctx, "certificates not read again, the old ones stay in use", "err", err)
+			continue
+		}
+		s.log.InfoContext(ctx, "certificates read again")
+	}
+}
+
+// Expiry is when the first of the certificates in use expires.
+func (s *Store) Expiry() time.Time {
+	var first time.Time
+	for _, c := range s.set.Load().certs {
+		if first.IsZero() || c.Leaf.NotAfter.Before(first) {
+			first = c.Leaf.NotAfter
+		}
+	}
+	return first
+}
+
+// Config returns the configuration for listeners. It is shared by all of them
+// and lasts as long as the store: what changes is behind it.
+func (s *Store) Config() *tls.Config {
+	return &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		GetCertificate: s.certificate,
+		// Of TLS 1.2 what has forward secrecy and an AEAD (RFC 9325 §4.2); TLS 1.3
+		// has nothing else.
+		CipherSuites: []uint16{
+			tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+			tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+		},
+	}
+}
+
+// certificate chooses for one handshake: the first certificate that the client
+// can use for the name it asks for, else the first one that it can use, else the
+// first one.
+func (s *Store) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	certs := s.set.Load().certs
+	for i := range certs {
+		if hello.SupportsCertificate(&certs[i]) == nil {
+			return &certs[i], nil
+		}
+	}
+	nameless := *hello
+	nameless.ServerName = ""
+	for i := range certs {
+		if nameless.SupportsCertificate(&certs[i]) == nil {
+			return &certs[i], nil
+		}
+	}
+	return &certs[0], nil
+}
