@@ -1,0 +1,373 @@
+package intake
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"dirpost/directory"
+	"dirpost/internal/blob"
+	"dirpost/internal/envelope"
+	"dirpost/internal/event"
+	"dirpost/internal/message"
+	"dirpost/internal/postgres"
+	"dirpost/internal/store"
+	"dirpost/mta/queue"
+)
+
+// Settle is SQL of the caller that belongs to the same transaction: the
+// settlement of the queue rows that a delivery or a report is about. nil for
+// none.
+type Settle func(ctx context.Context, tx postgres.Tx) error
+
+// Commit ends the content and makes the message durable: when it returns nil,
+// every recipient has it in the mailbox or in the queue, and 250 may be said.
+// After an error nothing of it exists; envelope.StatusOf(err) is the answer.
+func (t *Transaction) Commit(ctx context.Context) (Accepted, error) {
+	acc, err := t.commit(ctx, nil)
+	if err != nil {
+		t.release()
+		t.door.emitRefused(ctx, t, err)
+	}
+	return acc, err
+}
+
+func (t *Transaction) commit(ctx context.Context, settle Settle) (Accepted, error) {
+	t.Begin(ctx)
+	parsed, err := t.finish()
+	if err != nil {
+		return Accepted{}, err
+	}
+	exp := t.snap.Expand(t.env.Recipients, t.sender)
+	t.dropLoops(&exp, parsed.Header)
+	if len(exp.Local)+len(exp.Remote)+len(exp.Held) == 0 {
+		return Accepted{}, refusalOf(exp)
+	}
+	p := t.plan(ctx, exp, parsed)
+	p.settle = settle
+	if err := t.content(ctx, p, parsed); err != nil {
+		return Accepted{}, err
+	}
+	return t.door.commit(ctx, p)
+}
+
+// refusalOf is the answer to a message that no recipient may have.
+func refusalOf(exp directory.Expansion) error {
+	if len(exp.Refused) == 0 {
+		return envelope.ErrNotFound
+	}
+	return envelope.Because(exp.Refused[0].Status, nil)
+}
+
+// finish ends the content, mends the header and writes the trace field.
+func (t *Transaction) finish() (*message.Parsed, error) {
+	if t.err != nil {
+		return nil, t.err
+	}
+	parsed := t.scanner.Close()
+	if parsed.Defects&(message.DefectBareCR|message.DefectBareLF) != 0 {
+		return nil, envelope.Because(envelope.Status{Code: 550, Enhanced: "5.6.0", Text: "Message contains a bare CR or LF"}, nil)
+	}
+	if parsed.Defects&message.DefectHeaderTooBig != 0 && parsed.HeaderSize >= int64(message.DefaultLimits().MaxHeader) {
+		return nil, envelope.Because(envelope.StatusTooBig.WithText("Message header too big"), nil)
+	}
+	if len(parsed.Header.Values("Received")) > maxHops {
+		return nil, envelope.Because(envelope.StatusLoop, fmt.Errorf("more than %d Received fields", maxHops))
+	}
+	return parsed, nil
+}
+
+// maxHops is how many Received fields a message may bring; RFC 5321 §6.3 asks
+// for at least 100.
+const maxHops = 100
+
+// plan is everything that one COMMIT will do.
+type plan struct {
+	content    store.Content
+	deliveries []store.Delivery
+	recipients map[store.AccountID]directory.LocalRecipient
+	message    *queue.Message // nil without queue rows
+	queued     []queue.Recipient
+	also       []originated // reports, each a message of its own
+	settle     Settle
+	env        envelope.Envelope
+	client     envelope.Client
+	start      time.Time
+}
+
+// originated is a message that this one causes: a report to its sender. It is
+// always a queue row of the same transaction, never a nested delivery.
+type originated struct {
+	message    *queue.Message
+	recipients []queue.Recipient
+}
+
+// plan asks the agent about each recipient of ours and lists the rest for the
+// queue. A recipient whose plan cannot be made now becomes a queue row.
+func (t *Transaction) plan(ctx context.Context, exp directory.Expansion, parsed *message.Parsed) *plan {
+	p := &plan{recipients: make(map[store.AccountID]directory.LocalRecipient, len(exp.Local)), env: t.env, client: t.client, start: t.client.Received}
+	repeat := repeatKey(t.env.ReversePath, parsed.Header)
+	for _, r := range exp.Local {
+		if len(p.deliveries) >= t.door.cfg.InTransaction {
+			p.queued = append(p.queued, localRow(r))
+			continue
+		}
+		d, err := t.door.Planner.Plan(ctx, r, parsed)
+		if err != nil {
+			t.door.Log.WarnContext(ctx, "plan failed, recipient queued", "queue_id", t.queue.String(), "to", r.Recipient.Address.String(), "err", err)
+			p.queued = append(p.queued, localRow(r))
+			continue
+		}
+		d.Repeat = repeat
+		d.Prepend = copyFields(t.env.ReversePath, r.Recipient.Address)
+		p.deliveries = append(p.deliveries, d)
+		p.recipients[d.Account.ID] = r
+	}
+	for _, r := range exp.Remote {
+		p.queued = append(p.queued, queueRow(r.Recipient, "", r.NextHop))
+	}
+	return p
+}
+
+// localRow is the queue row of a recipient of ours who cannot be served within
+// the accepting transaction.
+func localRow(r directory.LocalRecipient) queue.Recipient {
+	return queueRow(r.Recipient, string(r.Entry.Key), "")
+}
+
+func queueRow(r envelope.Recipient, local, nextHop string) queue.Recipient {
+	return queue.Recipient{Address: r.Address, Original: r.Original, OriginalType: r.OriginalType, Notify: r.Notify, Local: local, NextHop: nextHop}
+}
+
+// repeatKey names a message as its sender made it: reverse-path and Message-ID
+// here, the hash of the body joins in content. A message without a Message-ID
+// has no such name (two runs of a job may send the very same text): zero.
+func repeatKey(reverse envelope.ReversePath, h message.Header) (key [16]byte) {
+	id := h.Get("Message-ID")
+	if id == "" {
+		return key
+	}
+	sum := sha256.New()
+	sum.Write([]byte(reverse.String()))
+	sum.Write([]byte{0})
+	sum.Write([]byte(id))
+	copy(key[:], sum.Sum(nil))
+	return key
+}
+
+// content finishes body and header and fills in what all copies share.
+func (t *Transaction) content(ctx context.Context, p *plan, parsed *message.Parsed) error {
+	body, err := t.body.Finish(ctx, len(p.queued) > 0)
+	t.body = nil
+	if err != nil {
+		return fmt.Errorf("store body: %w", err)
+	}
+	if t.sender != nil {
+		if err := t.mend(&parsed.Header); err != nil {
+			return err
+		}
+	}
+	now := t.door.now()
+	header := parsed.Header
+	if t.leaves(p) {
+		if err := t.sign(ctx, &header, body); err != nil {
+			return err
+		}
+	}
+	raw := append(received(t.door.cfg.Hostname, &t.client, t.queue, t.env.Recipients, now), header.Bytes()...)
+	for i := range p.deliveries {
+		p.deliveries[i].Repeat = mix(p.deliveries[i].Repeat, body.Hash)
+	}
+	p.content = store.Content{
+		QueueID:      t.queue,
+		InternalDate: now,
+		Header:       raw,
+		Body:         body,
+		Envelope:     header.Envelope(nil),
+		Structure:    message.EncodeStructure(parsed.Root),
+		Index:        store.Index(message.IndexOf(header)),
+	}
+	if len(p.queued) > 0 {
+		p.message = t.queueMessage(p, parsed)
+	}
+	return nil
+}
+
+// mix joins the hash of the body into a repeat key.
+func mix(key [16]byte, hash [32]byte) [16]byte {
+	if key == [16]byte{} {
+		return key
+	}
+	for i := range key {
+		key[i] ^= hash[i]
+	}
+	return key
+}
+
+func (t *Transaction) queueMessage(p *plan, parsed *message.Parsed) *queue.Message {
+	return &queue.Message{
+		QueueID:     t.queue,
+		ReversePath: t.env.ReversePath,
+		Return:      t.env.Return,
+		EnvID:       t.env.EnvID,
+		SMTPUTF8:    t.env.SMTPUTF8,
+		Body8Bit:    parsed.Defects&message.Defect8Bit != 0,
+		Header:      p.content.Header,
+		Body:        p.content.Body,
+		Client:      t.client.Addr,
+	}
+}
+
+// leaves says whether somebody outside will get the message.
+func (t *Transaction) leaves(p *plan) bool {
+	for _, r := range p.queued {
+		if r.Local == "" {
+			return t.sender != nil || t.ours
+		}
+	}
+	return false
+}
+
+// sign adds the signature of the domain in From. A message without one is sent
+// unsigned rather than held: the next hop judges it.
+func (t *Transaction) sign(ctx context.Context, h *message.Header, body blob.Body) error {
+	if t.door.Signer == nil {
+		return nil
+	}
+	from := message.AddressList(*h, "From")
+	if len(from) == 0 || !t.snap.IsLocalDomain(from[0].Domain) {
+		return nil
+	}
+	r, err := t.door.Blobs.Open(ctx, body)
+	if err != nil {
+		return fmt.Errorf("read body for signature: %w", err)
+	}
+	defer r.Close()
+	field, err := t.door.Signer.Sign(ctx, from[0].Domain, *h, io.NewSectionReader(r, 0, r.Size()))
+	if err != nil {
+		return fmt.Errorf("sign for %s: %w", from[0].Domain, err)
+	}
+	if field != nil {
+		*h = message.ParseHeader(append(field, h.Bytes()...))
+	}
+	return nil
+}
+
+// commit carries out p. A recipient whose mailbox is full, or whose delivery
+// makes the transaction fail for a reason of ours, becomes a queue row if
+// others can be served; alone, the error is the answer.
+func (d *Door) commit(ctx context.Context, p *plan) (Accepted, error) {
+	for {
+		delivered, err := d.Store.Commit(ctx, store.Unit{Content: &p.content, Deliveries: p.deliveries, Also: p.alsoFunc(d)})
+		if err == nil {
+			d.emitAccepted(ctx, p, delivered)
+			if len(p.queued)+len(p.also) > 0 {
+				d.Queue.Wake()
+			}
+			return Accepted{QueueID: p.content.QueueID, Delivered: len(delivered), Queued: len(p.queued)}, nil
+		}
+		if len(p.deliveries)+len(p.queued) < 2 || ctx.Err() != nil || errors.Is(err, postgres.ErrUnknown) || p.settle != nil {
+			return Accepted{}, err
+		}
+		if err := d.postpone(ctx, p, err); err != nil {
+			return Accepted{}, err
+		}
+	}
+}
+
+// alsoFunc returns the SQL that goes with the deliveries, nil for none.
+func (p *plan) alsoFunc(d *Door) func(context.Context, postgres.Tx) error {
+	if p.message == nil && len(p.also) == 0 && p.settle == nil {
+		return nil
+	}
+	return func(ctx context.Context, tx postgres.Tx) error {
+		if p.message != nil {
+			if err := d.Queue.EnqueueTx(ctx, tx, p.message, p.queued); err != nil {
+				return err
+			}
+		}
+		for _, o := range p.also {
+			if err := d.Queue.EnqueueTx(ctx, tx, o.message, o.recipients); err != nil {
+				return err
+			}
+		}
+		if p.settle != nil {
+			return p.settle(ctx, tx)
+		}
+		return nil
+	}
+}
+
+// postpone turns what failed with cause into queue rows: the recipient that is
+// known to be at fault, else all mailboxes, which the queue then serves one by
+// one. It returns cause where nothing can be postponed.
+func (d *Door) postpone(ctx context.Context, p *plan, cause error) error {
+	if len(p.deliveries) == 0 {
+		return cause
+	}
+	var full *store.OverQuotaError
+	isFull := errors.As(cause, &full)
+	rest := p.deliveries[:0:0]
+	for _, del := range p.deliveries {
+		if isFull && del.Account.ID != full.Account {
+			rest = append(rest, del)
+			continue
+		}
+		p.queued = append(p.queued, localRow(p.recipients[del.Account.ID]))
+	}
+	if isFull && len(rest) == len(p.deliveries) {
+		return cause
+	}
+	p.deliveries = rest
+	body, err := d.Blobs.EnsureBlob(ctx, p.content.Body)
+	if err != nil {
+		return fmt.Errorf("store body for the queue: %w", err)
+	}
+	p.content.Body = body
+	p.message = &queue.Message{
+		QueueID: p.content.QueueID, ReversePath: p.env.ReversePath, Return: p.env.Return, EnvID: p.env.EnvID, SMTPUTF8: p.env.SMTPUTF8,
+		Header: p.content.Header, Body: body, Client: p.client.Addr,
+	}
+	d.Log.WarnContext(ctx, "delivery postponed", "queue_id", p.content.QueueID.String(), "nrcpt", len(p.queued), "err", cause)
+	return nil
+}
+
+// emitAccepted says what happened, one line for the message and one for each
+// mailbox.
+func (d *Door) emitAccepted(ctx context.Context, p *plan, delivered []store.Delivered) {
+	trace := p.content.QueueID.String()
+	d.Events.Emit(ctx, event.Event{Level: slog.LevelInfo, Room: "mta/intake", Msg: "message accepted", Trace: trace, Attrs: []slog.Attr{
+		slog.String("session", p.client.Session), slog.String("client", p.client.Addr), slog.String("user", p.client.Login),
+		slog.String("from", p.env.ReversePath.String()), slog.Int("nrcpt", len(p.env.Recipients)),
+		slog.Int64("size", int64(len(p.content.Header))+p.content.Body.Size), slog.Int("queued", len(p.queued)),
+	}})
+	for _, del := range delivered {
+		r := p.recipients[del.Account]
+		status := "delivered"
+		if del.Repeat {
+			status = "repeated"
+		}
+		d.Events.Emit(ctx, event.Event{Level: slog.LevelInfo, Room: "mda", Msg: "delivery", Trace: trace, Attrs: []slog.Attr{
+			slog.String("to", r.Recipient.Address.String()), slog.String("orig_to", r.Recipient.Original),
+			slog.String("relay", "local"), slog.String("dsn", "2.0.0"), slog.String("status", status),
+		}})
+	}
+}
+
+// emitRefused says why the content was not taken.
+func (d *Door) emitRefused(ctx context.Context, t *Transaction, err error) {
+	st := envelope.StatusOf(err)
+	level := slog.LevelInfo
+	if st == envelope.LocalError {
+		level = slog.LevelError
+	}
+	d.Events.Emit(ctx, event.Event{Level: level, Room: "mta/intake", Msg: "message refused", Trace: t.QueueID().String(), Attrs: []slog.Attr{
+		slog.String("session", t.client.Session), slog.String("client", t.client.Addr), slog.String("user", t.client.Login),
+		slog.String("from", t.env.ReversePath.String()), slog.Int("nrcpt", len(t.env.Recipients)),
+		slog.Int("code", st.Code), slog.String("dsn", st.Enhanced), slog.Any("err", err),
+	}})
+}

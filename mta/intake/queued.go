@@ -1,0 +1,146 @@
+package intake
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+
+	"dirpost/directory"
+	"dirpost/internal/envelope"
+	"dirpost/internal/message"
+	"dirpost/internal/store"
+	"dirpost/mta/queue"
+)
+
+// DeliverQueued delivers a queued message to recipients of ours: the rest of a
+// large list, or a mailbox that could not be had when the message came. settle
+// is the settlement of their queue rows; it commits with the deliveries or not
+// at all, so that each mailbox gets the message exactly once.
+//
+// One error is for all of them: the caller tries them one by one to learn whose
+// it is. Someone who has left the directory is 550 5.1.1.
+func (d *Door) DeliverQueued(ctx context.Context, m *queue.Message, rcpts []queue.Recipient, settle Settle) error {
+	c, err := d.contents.get(ctx, d, m)
+	if err != nil {
+		return err
+	}
+	snap := d.Directory.Snapshot()
+	parsed := &message.Parsed{Header: c.header}
+	p := &plan{
+		content: c.content, settle: settle, start: m.Accepted,
+		recipients: make(map[store.AccountID]directory.LocalRecipient, len(rcpts)),
+		env:        envelope.Envelope{ReversePath: m.ReversePath},
+		client:     envelope.Client{Addr: m.Client},
+	}
+	repeat := mix(repeatKey(m.ReversePath, c.header), m.Body.Hash)
+	if strings.Contains(c.header.Get("Message-ID"), m.QueueID.String()) {
+		repeat = [16]byte{} // ours, from mend: the sender gave it none
+	}
+	for _, r := range rcpts {
+		e := snap.ByKey(directory.Key(r.Local))
+		if e == nil {
+			if !snap.Ready() || snap.Stale() {
+				return envelope.ErrDirectory
+			}
+			return envelope.ErrNotFound
+		}
+		local := directory.LocalRecipient{Entry: e, Recipient: envelope.Recipient{Address: r.Address, Original: r.Original, OriginalType: r.OriginalType, Notify: r.Notify}}
+		del, err := d.Planner.Plan(ctx, local, parsed)
+		if err != nil {
+			return fmt.Errorf("plan for %s: %w", r.Address, err)
+		}
+		del.Repeat, del.Prepend = repeat, copyFields(m.ReversePath, r.Address)
+		p.deliveries = append(p.deliveries, del)
+		p.recipients[del.Account.ID] = local
+	}
+	_, err = d.commit(ctx, p)
+	return err
+}
+
+// Originate lets in a message that Dirpost itself wrote: a report, a notice.
+// msg is complete and canonical. settle commits with it or not at all.
+func (d *Door) Originate(ctx context.Context, env *envelope.Envelope, msg io.WriterTo, settle Settle) error {
+	t := &Transaction{door: d, ours: true, env: *env, snap: d.Directory.Snapshot(),
+		client: envelope.Client{Helo: d.cfg.Hostname, Protocol: "local", Received: d.now()}}
+	t.env.Recipients = nil
+	for _, r := range env.Recipients {
+		if err := t.AddRecipient(ctx, r); err != nil {
+			return fmt.Errorf("recipient %s: %w", r.Address, err)
+		}
+	}
+	t.Begin(ctx)
+	if _, err := msg.WriteTo(t); err != nil {
+		t.Abort()
+		return fmt.Errorf("write message: %w", err)
+	}
+	if _, err := t.commit(ctx, settle); err != nil {
+		t.release()
+		return err
+	}
+	return nil
+}
+
+// queuedContent is a queued message as the store takes it.
+type queuedContent struct {
+	content store.Content
+	header  message.Header
+}
+
+// contents remembers the last few queued messages in the form that delivery
+// needs, so that the slices of a large list parse it once.
+type contents struct {
+	mu    sync.Mutex // guards the fields below
+	size  int
+	order []envelope.QueueID
+	byID  map[envelope.QueueID]*queuedContent
+}
+
+func newContents(size int) *contents {
+	return &contents{size: size, byID: make(map[envelope.QueueID]*queuedContent, size)}
+}
+
+func (c *contents) get(ctx context.Context, d *Door, m *queue.Message) (*queuedContent, error) {
+	c.mu.Lock()
+	q := c.byID[m.QueueID]
+	c.mu.Unlock()
+	if q != nil {
+		return q, nil
+	}
+	q, err := d.parseQueued(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.byID[m.QueueID]; !ok {
+		if len(c.order) == c.size {
+			delete(c.byID, c.order[0])
+			c.order = c.order[1:]
+		}
+		c.order = append(c.order, m.QueueID)
+		c.byID[m.QueueID] = q
+	}
+	return q, nil
+}
+
+// parseQueued reads a queued message again and rebuilds what the store keeps.
+func (d *Door) parseQueued(ctx context.Context, m *queue.Message) (*queuedContent, error) {
+	r, err := d.Blobs.Open(ctx, m.Body)
+	if err != nil {
+		return nil, fmt.Errorf("open body of %s: %w", m.QueueID, err)
+	}
+	s := message.NewScanner(message.DefaultLimits())
+	s.Write(m.Header)
+	defer r.Close()
+	if _, err := r.WriteTo(s); err != nil {
+		return nil, fmt.Errorf("read body of %s: %w", m.QueueID, err)
+	}
+	parsed := s.Close()
+	header := message.ParseHeader(m.Header)
+	return &queuedContent{header: header, content: store.Content{
+		QueueID: m.QueueID, InternalDate: m.Accepted, Header: m.Header, Body: m.Body,
+		Envelope: header.Envelope(nil), Structure: message.EncodeStructure(parsed.Root), Index: store.Index(message.IndexOf(header)),
+	}}, nil
+}

@@ -1,0 +1,176 @@
+package intake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"dirpost/auth"
+	"dirpost/directory"
+	"dirpost/internal/blob"
+	"dirpost/internal/envelope"
+	"dirpost/internal/message"
+)
+
+// errTooManyRecipients is 452, not 552, so that the client sends the rest in a
+// transaction of its own (RFC 5321 §4.5.3.1.10).
+var errTooManyRecipients = envelope.Because(envelope.Status{Code: 452, Enhanced: "4.5.3", Text: "Too many recipients, send the rest separately"}, nil)
+
+// Transaction is one message on its way through the door.
+type Transaction struct {
+	door   *Door
+	client envelope.Client
+	id     *auth.Identity   // nil for a stranger
+	sender *directory.Entry // the person of id
+	ours   bool             // originated by Dirpost itself: no fix-ups, no limits on the sender
+	env    envelope.Envelope
+	snap   *directory.Snapshot // the directory as it was at MAIL, to the end
+	queue  envelope.QueueID
+
+	scanner *message.Scanner
+	body    *blob.Writer
+	size    int64
+	err     error // first failure of Write, reported by Commit
+}
+
+// Start begins a transaction: MAIL. id is nil for a stranger (port 25); then
+// only mail for our own domains will be let in.
+//
+// A person may use only addresses that the directory gives them
+// (553 5.7.1), or the null reverse-path, which receipts need (RFC 8098 §2.1).
+func (d *Door) Start(c *envelope.Client, id *auth.Identity, m MailParams) (*Transaction, error) {
+	t := &Transaction{door: d, client: *c, id: id, env: m, snap: d.Directory.Snapshot()}
+	t.env.Recipients = nil
+	if m.Size > d.cfg.MaxSize {
+		return nil, envelope.ErrTooBig
+	}
+	if id != nil {
+		t.sender = t.snap.ByKey(id.Person)
+		if t.sender == nil {
+			return nil, envelope.Because(envelope.StatusDirectory, fmt.Errorf("authenticated person %s is not in the directory snapshot", id.Person))
+		}
+		if a, ok := m.ReversePath.Address(); ok && t.snap.MayUse(t.sender, a) == directory.UsageNone {
+			return nil, envelope.Because(envelope.StatusNotYours, fmt.Errorf("%s may not send as %s", id.Person, a))
+		}
+	}
+	return t, nil
+}
+
+// AddRecipient adds a forward-path: RCPT. It is the only place that decides
+// whether mail is relayed.
+//
+// Errors: 550 5.7.1 for an address that is not ours where the client has not
+// authenticated, 550 5.1.1 for nobody, 451 4.4.3 while the directory cannot
+// tell, 452 4.2.2 for a full mailbox, 452 4.5.3 for one recipient too many, and
+// what the directory says of lists and disabled recipients.
+func (t *Transaction) AddRecipient(ctx context.Context, r envelope.Recipient) error {
+	if len(t.env.Recipients) >= t.door.cfg.MaxRecipients {
+		return errTooManyRecipients
+	}
+	res := t.snap.Resolve(r.Address)
+	switch {
+	case res.Home == directory.HomeNotOurs && t.sender == nil && !t.ours:
+		return envelope.Because(envelope.StatusRelay, fmt.Errorf("%s is not ours and the client has not authenticated", r.Address))
+	case !res.OK():
+		return envelope.Because(res.Status, nil)
+	}
+	if r.Original == "" {
+		r.Original, r.OriginalType = r.Address.String(), "rfc822"
+		if !r.Address.IsASCII() {
+			r.OriginalType = "utf-8"
+		}
+	}
+	exp := t.snap.Expand([]envelope.Recipient{r}, t.sender)
+	if len(exp.Local)+len(exp.Remote)+len(exp.Held) == 0 {
+		return refusalOf(exp)
+	}
+	if res.Home == directory.HomeHere && len(exp.Local) == 1 {
+		if err := t.checkQuota(ctx, exp.Local[0].Entry); err != nil {
+			return err
+		}
+	}
+	t.env.Recipients = append(t.env.Recipients, r)
+	return nil
+}
+
+// checkQuota refuses a mailbox that is full already. Whether this message
+// still fits is decided in the transaction that stores it.
+func (t *Transaction) checkQuota(ctx context.Context, e *directory.Entry) error {
+	if e.Quota <= 0 {
+		return nil
+	}
+	account, err := t.door.Store.LookupAccount(ctx, string(e.Key))
+	if errors.Is(err, envelope.ErrNotFound) {
+		return nil // no mail yet
+	}
+	if err != nil {
+		return fmt.Errorf("quota of %s: %w", e.Key, err)
+	}
+	used, err := t.door.Store.Usage(ctx, account.ID)
+	if err != nil {
+		return fmt.Errorf("quota of %s: %w", e.Key, err)
+	}
+	if used.Bytes+t.env.Size > e.Quota {
+		return envelope.ErrOverQuota
+	}
+	return nil
+}
+
+// Recipients returns how many recipients have been accepted.
+func (t *Transaction) Recipients() int { return len(t.env.Recipients) }
+
+// QueueID returns the message's name. It exists from the first call on.
+func (t *Transaction) QueueID() envelope.QueueID {
+	if t.queue == 0 {
+		t.queue = envelope.QueueID(t.door.DB.NewID())
+	}
+	return t.queue
+}
+
+// Begin prepares for the content: DATA or the first BDAT. Write calls it where
+// the caller has not.
+func (t *Transaction) Begin(ctx context.Context) {
+	if t.scanner != nil {
+		return
+	}
+	t.QueueID()
+	t.scanner = message.NewScanner(message.DefaultLimits())
+	t.body = t.door.Blobs.NewWriter(ctx)
+}
+
+// Write takes content: lines ending in CRLF, transparency dots removed. It
+// streams, and holds a bounded part of the message in memory. It never fails
+// before the end: what went wrong is reported by Commit, when the client has
+// sent everything and listens again.
+func (t *Transaction) Write(p []byte) (int, error) {
+	n := len(p)
+	if t.err != nil {
+		return n, nil
+	}
+	if t.size += int64(n); t.size > t.door.cfg.MaxSize {
+		t.fail(envelope.ErrTooBig)
+		return n, nil
+	}
+	if body := t.scanner.Scan(p); len(body) > 0 {
+		if _, err := t.body.Write(body); err != nil {
+			t.fail(fmt.Errorf("store body: %w", err))
+		}
+	}
+	return n, nil
+}
+
+func (t *Transaction) fail(err error) {
+	t.err = err
+	t.release()
+}
+
+// release gives up what the content holds.
+func (t *Transaction) release() {
+	if t.body != nil {
+		t.body.Abort()
+		t.body = nil
+	}
+}
+
+// Abort ends a transaction that is not committed: RSET, a broken connection.
+func (t *Transaction) Abort() { t.release() }
