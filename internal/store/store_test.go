@@ -19,8 +19,6 @@ import (
 	"github.com/emersion/go-imap/v2"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
-
 // world is a store on a database of its own.
 type world struct {
 	*store.Store
@@ -171,10 +169,10 @@ func TestAccountIsMadeOnce(t *testing.T) {
 	var got []string
 	validities := map[uint32]bool{}
 	for _, m := range all {
-		got = append(got, fmt.Sprint(m.Name, m.SpecialUse, m.Subscribed, m.UIDNext))
+		got = append(got, fmt.Sprint(m.Name, m.SpecialUse, " ", m.UIDNext, m.Subscribed))
 		validities[m.UIDValidity] = true
 	}
-	want := `Archive\Archivetrue1 Drafts\Draftstrue1 INBOXtrue1 Junk\Junktrue1 Sent\Senttrue1 Trash\Trashtrue1`
+	want := `Archive\Archive 1 true Drafts\Drafts 1 true INBOX 1 true Junk\Junk 1 true Sent\Sent 1 true Trash\Trash 1 true`
 	if s := strings.Join(got, " "); s != want {
 		t.Errorf("mailboxes\n got %s\nwant %s", s, want)
 	}
