@@ -94,6 +94,7 @@ type home struct {
 
 var homes = []home{
 	{"github.com/jackc/pgx/v5", []string{"internal/postgres"}, false, "one place classifies database errors and owns the pools"},
+	{"github.com/jackc/puddle/v2", []string{"internal/postgres"}, false, "the pool of pgx"},
 	{"github.com/emersion/go-smtp", []string{"mta/remote", "mta/gateway", "mda/lmtpd", "cmd/dirpost"}, true, "client outside and LMTP; the self-check of the demo; the independent peer in tests"},
 	{"github.com/emersion/go-sasl", []string{"auth/sasl", "mta/remote", "cmd/dirpost"}, true, "mechanisms live in auth/sasl; the self-check of the demo logs in"},
 	{"github.com/emersion/go-imap/v2", []string{"internal/store", "mra/imapd/...", "cmd/dirpost"}, true, "vocabulary of store and imapd; imapclient in the self-check and in tests"},

@@ -37,7 +37,7 @@ func TestManualPages(t *testing.T) {
 }
 
 // The one form of a citation is "RFC 9051 §6.4.5"; these are the others.
-var wrongCitations = regexp.MustCompile(`\bRFC\d+([\s,;:)]|$)|\brfc \d|\bRFC-\d|RFC \d+,? (?i:section|sect\.|sec\.)|RFC \d+ § \d`)
+var wrongCitations = regexp.MustCompile(`\bRFC(\d{4,})([\s,;:)]|$)|\brfc \d|\bRFC-\d|RFC \d+,? (?i:section|sect\.|sec\.)|RFC \d+ § \d`)
 
 // TestCitations checks the form of RFC citations, so that `make rfc` finds them.
 func TestCitations(t *testing.T) {

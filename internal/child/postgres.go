@@ -151,8 +151,14 @@ func (p *Postgres) ready(context.Context) error {
 
 // URL returns the connection URL of a database for a role.
 func (p *Postgres) URL(database, role string) string {
+	return PostgresURL(p.cfg.Socket, database, role)
+}
+
+// PostgresURL returns the connection URL of a database behind the socket in a
+// directory.
+func PostgresURL(socket, database, role string) string {
 	u := url.URL{Scheme: "postgres", User: url.User(role), Path: "/" + database,
-		RawQuery: url.Values{"host": {p.cfg.Socket}, "port": {"5432"}}.Encode()}
+		RawQuery: url.Values{"host": {socket}, "port": {"5432"}}.Encode()}
 	return u.String()
 }
 

@@ -227,3 +227,19 @@ func CopyFile(from, to string, u User) error {
 	}
 	return u.own(to)
 }
+
+// OwnsPIDFile reports whether the process that a pid file names is alive and is
+// the one that was started with dir on its command line.
+func OwnsPIDFile(file, dir string) bool {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return false
+	}
+	first, _, _ := strings.Cut(string(b), "\n")
+	pid, err := strconv.Atoi(strings.TrimSpace(first))
+	if err != nil {
+		return false
+	}
+	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	return err == nil && strings.Contains(string(line), dir+"/")
+}

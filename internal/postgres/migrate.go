@@ -157,6 +157,9 @@ func pending(ctx context.Context, q interface {
 		byNumber[m.Number] = m
 	}
 	rows, err := q.Query(ctx, appliedSQL)
+	if code, _ := State(err); code == "42P01" { // undefined_table
+		return files, nil
+	}
 	if err != nil {
 		return nil, Classify(fmt.Errorf("read schema_migration: %w", err))
 	}

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"os"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+)
+
+// defaultConfig is read unless --config or DIRPOST_CONFIG names another file.
+const defaultConfig = "/etc/dirpost/dirpost.toml"
+
+// newCommand returns the tree of commands.
+func newCommand(std streams) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "dirpost",
+		Short: "A company's mail server on its directory and PostgreSQL",
+		Long: `Dirpost takes, keeps and hands out a company's mail: SMTP, submission, IMAP and
+POP3 for the people of an LDAP directory or Active Directory, kept in PostgreSQL.
+
+Start with 'dirpost demo': a complete system with a company in it, on this
+machine, in a few seconds, leaving nothing behind.
+
+For your own: 'dirpost config example > dirpost.toml', edit it, 'dirpost config
+check', 'dirpost migrate', 'dirpost serve'.`,
+		Version:       version(),
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.SetIn(std.in)
+	root.SetOut(std.out)
+	root.SetErr(std.err)
+	def := os.Getenv("DIRPOST_CONFIG")
+	if def == "" {
+		def = defaultConfig
+	}
+	path := root.PersistentFlags().StringP("config", "c", def, "configuration file; DIRPOST_CONFIG names another default")
+	root.AddCommand(
+		demoCommand(std),
+		serveCommand(path, std),
+		migrateCommand(path, std),
+		configCommand(path, std),
+	)
+	return root
+}
+
+// version is the version of the build: a tag, or the revision it was made of.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	v, revision, modified := info.Main.Version, "", ""
+	for _, s := range info.Settings {
+		switch s.Key {
+		case "vcs.revision":
+			revision = s.Value[:min(12, len(s.Value))]
+		case "vcs.modified":
+			if s.Value == "true" {
+				modified = "+"
+			}
+		}
+	}
+	if v == "" || v == "(devel)" {
+		v = "devel"
+		if revision != "" {
+			v += " " + revision + modified
+		}
+	}
+	return v
+}

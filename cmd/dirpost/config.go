@@ -1,0 +1,353 @@
+package main
+
+import (
+	"bytes"
+	"crypto/tls"
+	_ "embed" // example.toml
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+
+	"dirpost/internal/envelope"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+// exampleTOML is the configuration with every key and what it means. It is the
+// reference: `dirpost config example` prints it.
+//
+//go:embed example.toml
+var exampleTOML string
+
+// File is the configuration file. The sections are those of the rooms; each is
+// turned into the Config of its package in serve.go.
+type File struct {
+	Server    ServerSection               `toml:"server"`
+	Domains   DomainsSection              `toml:"domains"`
+	Database  DatabaseSection             `toml:"database"`
+	Directory map[string]DirectorySection `toml:"directory"`
+	Auth      AuthSection                 `toml:"auth"`
+	TLS       TLSSection                  `toml:"tls"`
+	Listener  []ListenerSection           `toml:"listener"`
+	MTA       MTASection                  `toml:"mta"`
+	MRA       MRASection                  `toml:"mra"`
+	Log       LogSection                  `toml:"log"`
+}
+
+// ServerSection is [server].
+type ServerSection struct {
+	Name       string   `toml:"name"`
+	Roles      []string `toml:"roles"`
+	Socket     string   `toml:"socket"`
+	SealingKey Secret   `toml:"sealing_key"`
+}
+
+// DomainsSection is [domains].
+type DomainsSection struct {
+	Local      []string `toml:"local"`
+	Postmaster string   `toml:"postmaster"`
+}
+
+// DatabaseSection is [database].
+type DatabaseSection struct {
+	URL         string `toml:"url"`
+	OwnerURL    string `toml:"owner_url"`
+	ServeRole   string `toml:"serve_role"`
+	ReadRole    string `toml:"read_role"`
+	Interactive int    `toml:"interactive"`
+	Delivery    int    `toml:"delivery"`
+	Background  int    `toml:"background"`
+}
+
+// DirectorySection is [directory.NAME].
+type DirectorySection struct {
+	Type         string   `toml:"type"`
+	Servers      []string `toml:"servers"`
+	StartTLS     bool     `toml:"starttls"`
+	CA           string   `toml:"ca"`
+	Base         string   `toml:"base"`
+	BindDN       string   `toml:"bind_dn"`
+	BindPassword Secret   `toml:"bind_password"`
+	Filter       string   `toml:"filter"`
+	Poll         Duration `toml:"poll"`
+	Timeout      Duration `toml:"timeout"`
+}
+
+// AuthSection is [auth].
+type AuthSection struct {
+	PlaintextNetworks []string `toml:"plaintext_networks"`
+	Remember          Duration `toml:"remember"`
+}
+
+// TLSSection is [tls].
+type TLSSection struct {
+	Certificate []CertificateSection `toml:"certificate"`
+}
+
+// CertificateSection is one of [[tls.certificate]].
+type CertificateSection struct {
+	Chain string `toml:"chain"`
+	Key   string `toml:"key"`
+}
+
+// ListenerSection is one of [[listener]].
+type ListenerSection struct {
+	Address  string   `toml:"address"`
+	Protocol string   `toml:"protocol"`
+	TLS      string   `toml:"tls"`
+	Proxies  []string `toml:"proxies"`
+}
+
+// MTASection is [mta].
+type MTASection struct {
+	MaxSize       Size     `toml:"max_size"`
+	MaxRecipients int      `toml:"max_recipients"`
+	InTransaction int      `toml:"in_transaction"`
+	Resolvers     []string `toml:"resolvers"`
+	Smarthost     string   `toml:"smarthost"`
+	Sink          string   `toml:"sink"`
+	Lifetime      Duration `toml:"lifetime"`
+}
+
+// MRASection is [mra].
+type MRASection struct {
+	MaxConnections int      `toml:"max_connections"`
+	MaxPerClient   int      `toml:"max_per_client"`
+	MaxPerPerson   int      `toml:"max_per_person"`
+	ShutdownGrace  Duration `toml:"shutdown_grace"`
+}
+
+// LogSection is [log].
+type LogSection struct {
+	Level  string `toml:"level"`
+	Format string `toml:"format"`
+}
+
+// The roles of a node.
+const (
+	roleMX        = "mx"
+	roleMSA       = "msa"
+	roleIMAP      = "imap"
+	rolePOP       = "pop"
+	roleHTTP      = "http"
+	roleQueue     = "queue"
+	roleDirectory = "directory"
+)
+
+var allRoles = []string{roleMX, roleMSA, roleIMAP, rolePOP, roleHTTP, roleQueue, roleDirectory}
+
+// protocols maps the protocol of a listener to the role that opens it.
+var protocols = map[string]string{
+	"smtp": roleMX, "submission": roleMSA, "imap": roleIMAP, "pop3": rolePOP, "http": roleHTTP,
+}
+
+// readConfig reads and checks the configuration file.
+func readConfig(path string) (*File, error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("there is no configuration file %s: 'dirpost config example > %s' makes one to edit, --config names another", path, path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the configuration: %w", err)
+	}
+	f, err := parseConfig(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return f, nil
+}
+
+// parseConfig decodes and checks the text of a configuration. A key that does
+// not exist is an error: a misspelt limit is no limit.
+func parseConfig(b []byte) (*File, error) {
+	f := defaults()
+	dec := toml.NewDecoder(bytes.NewReader(b)).DisallowUnknownFields()
+	err := dec.Decode(f)
+	var missing *toml.StrictMissingError
+	var syntax *toml.DecodeError
+	switch {
+	case errors.As(err, &missing):
+		var keys []string
+		for _, e := range missing.Errors {
+			line, _ := e.Position()
+			keys = append(keys, fmt.Sprintf("line %d: there is no key %q", line, strings.Join(e.Key(), ".")))
+		}
+		return nil, fmt.Errorf("%s ('dirpost config example' shows all keys)", strings.Join(keys, "; "))
+	case errors.As(err, &syntax):
+		line, _ := syntax.Position()
+		if key := strings.Join(syntax.Key(), "."); key != "" {
+			return nil, fmt.Errorf("line %d: %s: %s", line, key, strings.TrimPrefix(syntax.Error(), "toml: "))
+		}
+		return nil, fmt.Errorf("line %d: %s", line, strings.TrimPrefix(syntax.Error(), "toml: "))
+	case err != nil:
+		return nil, err
+	}
+	if err := f.validate(); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// defaults is the configuration of an empty file.
+func defaults() *File {
+	return &File{
+		Server:   ServerSection{Socket: "/run/dirpost/dirpost.sock"},
+		Database: DatabaseSection{ServeRole: "dirpost_serve", ReadRole: "dirpost_read"},
+		MTA:      MTASection{MaxSize: 75 << 20, MaxRecipients: 1000, InTransaction: 50},
+		Log:      LogSection{Level: "info", Format: "text"},
+	}
+}
+
+// validate checks what can be checked without looking at anything but f, and
+// reports all that is wrong.
+func (f *File) validate() error {
+	var errs []error
+	bad := func(key, format string, args ...any) {
+		errs = append(errs, fmt.Errorf(key+": "+format, args...))
+	}
+	if d, err := envelope.ParseDomain(f.Server.Name); err != nil || strings.HasPrefix(d, "[") || !strings.Contains(d, ".") {
+		bad("server.name", "%q is no host name with a domain: write the name that the MX record points to", f.Server.Name)
+	}
+	if _, err := f.roles(nil); err != nil {
+		bad("server.roles", "%v", err)
+	}
+	if len(f.Domains.Local) == 0 {
+		bad("domains.local", "there must be a domain that mail is accepted for")
+	}
+	for _, d := range f.Domains.Local {
+		if _, err := envelope.ParseDomain(d); err != nil {
+			bad("domains.local", "%q is no domain", d)
+		}
+	}
+	for key, a := range map[string]string{"domains.postmaster": f.Domains.Postmaster, "mta.sink": f.MTA.Sink} {
+		if _, err := envelope.ParseAddress(a); a != "" && err != nil {
+			bad(key, "%q is no address", a)
+		}
+	}
+	if f.Domains.Postmaster == "" {
+		bad("domains.postmaster", "postmaster@ of each domain must go somewhere (RFC 5321 §4.5.1)")
+	}
+	if f.Database.URL == "" {
+		bad("database.url", "missing: write as postgres:///dirpost?host=/run/postgresql&user=dirpost_serve")
+	}
+	errs = append(errs, f.validateDirectories()...)
+	errs = append(errs, f.validateListeners()...)
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, f.Log.Level) {
+		bad("log.level", "%q is none of debug, info, warn, error", f.Log.Level)
+	}
+	if f.Log.Format != "text" && f.Log.Format != "json" {
+		bad("log.format", "%q is neither text nor json", f.Log.Format)
+	}
+	return errors.Join(errs...)
+}
+
+func (f *File) validateDirectories() []error {
+	var errs []error
+	if len(f.Directory) == 0 {
+		errs = append(errs, errors.New("directory: there must be one, as in [directory.corp]"))
+	}
+	for name, d := range f.Directory {
+		bad := func(key, format string, args ...any) {
+			errs = append(errs, fmt.Errorf("directory."+name+"."+key+": "+format, args...))
+		}
+		if name == "" || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+			errs = append(errs, fmt.Errorf("directory.%s: the name may have letters a-z, digits and hyphens only; it is part of every mailbox's key", name))
+		}
+		if d.Type != "openldap" && d.Type != "ad" {
+			bad("type", "%q is neither openldap nor ad", d.Type)
+		}
+		if len(d.Servers) == 0 {
+			bad("servers", "missing: write as [\"ldaps://ldap.example.com\"]")
+		}
+		for _, s := range d.Servers {
+			if !strings.HasPrefix(s, "ldaps://") && !strings.HasPrefix(s, "ldap://") && !strings.HasPrefix(s, "ldapi://") {
+				bad("servers", "%q does not begin with ldaps://, ldap:// or ldapi://", s)
+			}
+		}
+		if d.Base == "" {
+			bad("base", "missing: the DN below which people and groups are")
+		}
+	}
+	return errs
+}
+
+func (f *File) validateListeners() []error {
+	var errs []error
+	needTLS := false
+	for i, l := range f.Listener {
+		bad := func(key, format string, args ...any) {
+			errs = append(errs, fmt.Errorf("listener %d (%s): %s: %s", i+1, l.Address, key, fmt.Sprintf(format, args...)))
+		}
+		if _, _, ok := strings.Cut(l.Address, ":"); !ok {
+			bad("address", "write as HOST:PORT, 0.0.0.0:25 or [::]:25 for all")
+		}
+		if _, ok := protocols[l.Protocol]; !ok {
+			bad("protocol", "%q is none of smtp, submission, imap, pop3, http", l.Protocol)
+		}
+		switch l.TLS {
+		case "", "starttls", "implicit", "off":
+		default:
+			bad("tls", "%q is none of starttls, implicit, off", l.TLS)
+		}
+		if l.Protocol == "http" && l.TLS == "starttls" {
+			bad("tls", "there is no STARTTLS in HTTP: implicit or off")
+		}
+		needTLS = needTLS || l.TLS == "implicit" || l.TLS == "starttls"
+		for _, p := range l.Proxies {
+			if _, err := netip.ParsePrefix(p); err != nil {
+				bad("proxies", "%q is no network such as 192.0.2.0/24", p)
+			}
+		}
+	}
+	for i, c := range f.TLS.Certificate {
+		if c.Chain == "" || c.Key == "" {
+			errs = append(errs, fmt.Errorf("tls.certificate %d: needs both chain and key, PEM files", i+1))
+		}
+	}
+	if needTLS && len(f.TLS.Certificate) == 0 {
+		errs = append(errs, errors.New("tls.certificate: a listener uses TLS, and there is no certificate"))
+	}
+	return errs
+}
+
+// roles returns the roles of this node: those of the command line, else those of
+// the file, else all.
+func (f *File) roles(flag []string) ([]string, error) {
+	roles := flag
+	if len(roles) == 0 {
+		roles = f.Server.Roles
+	}
+	if len(roles) == 0 {
+		return allRoles, nil
+	}
+	for _, r := range roles {
+		if !slices.Contains(allRoles, r) {
+			return nil, fmt.Errorf("%q is no role; the roles are %s", r, strings.Join(allRoles, ", "))
+		}
+	}
+	return roles, nil
+}
+
+// checkFiles checks what the configuration refers to: secrets and certificates.
+func (f *File) checkFiles() error {
+	var errs []error
+	secrets := []Secret{f.Server.SealingKey}
+	for _, d := range f.Directory {
+		secrets = append(secrets, d.BindPassword)
+	}
+	for _, s := range secrets {
+		if _, err := s.Resolve(); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	for _, c := range f.TLS.Certificate {
+		if _, err := tls.LoadX509KeyPair(c.Chain, c.Key); err != nil {
+			errs = append(errs, fmt.Errorf("tls.certificate %s: %w", c.Chain, err))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"dirpost/internal/logging"
+)
+
+// logger returns the log of the demo: its file, or the terminal.
+func (d *demo) logger() (*slog.Logger, func(), error) {
+	log, _, done, err := d.openLog()
+	return log, done, err
+}
+
+func (d *demo) openLog() (*slog.Logger, *logging.Control, func(), error) {
+	var w io.Writer = d.out
+	done := func() {}
+	if !d.verbose {
+		f, err := os.OpenFile(d.path("dirpost.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		w, done = f, func() { _ = f.Close() }
+	}
+	log, control, err := logging.New(w, LogSection{Level: "info", Format: "text"}.config())
+	return log, control, done, err
+}
+
+// serve serves until ctx ends: first for the self-check, then for everybody.
+func (d *demo) serve(ctx context.Context, listeners opened) error {
+	begin := time.Now()
+	f, err := readConfig(d.path("dirpost.toml"))
+	if err != nil {
+		return err
+	}
+	log, control, done, err := d.openLog()
+	if err != nil {
+		return err
+	}
+	defer done()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	answers := make(chan struct{})
+	s := &server{path: d.path("dirpost.toml"), sockets: newSockets(listeners), log: log, control: control, ready: func() { close(answers) }}
+	ended := make(chan error, 1)
+	go func() { ended <- s.run(ctx, f, hup) }()
+	select {
+	case err := <-ended:
+		return err
+	case <-answers:
+	}
+	d.step(begin, "server on %s, ports %d and up", d.host, d.portBase)
+	if err := d.announce(ctx); err != nil {
+		cancel(err)
+		<-ended
+		return err
+	}
+	defer os.Remove(d.path("demo.env"))
+	return d.watch(ctx, cancel, ended)
+}
+
+// announce checks that everything works, then says so.
+func (d *demo) announce(ctx context.Context) error {
+	if err := d.selfCheck(ctx); err != nil {
+		return fmt.Errorf("self-check: %w (log: %s)", err, d.path("dirpost.log"))
+	}
+	if err := d.writeEnv(); err != nil {
+		return err
+	}
+	d.report()
+	return nil
+}
+
+// watch waits for the end: the user's, the server's, or that of a child.
+func (d *demo) watch(ctx context.Context, cancel context.CancelCauseFunc, ended <-chan error) error {
+	var err error
+	select {
+	case err = <-ended:
+		return err
+	case <-ctx.Done():
+		fmt.Fprintln(d.out, "\nStopping …")
+	case <-d.children.postgres.Done():
+		err = fmt.Errorf("the private PostgreSQL ended: %v (see %s)", d.children.postgres.Err(), d.path("postgres.log"))
+	case <-d.children.slapd.Done():
+		err = fmt.Errorf("the private directory ended: %v (see %s)", d.children.slapd.Err(), d.path("slapd.log"))
+	}
+	cancel(nil)
+	if e := <-ended; err == nil {
+		err = e
+	}
+	return err
+}
