@@ -1,2 +1,30 @@
-// Package auth is the SASL bridge that every login of the house passes: SMTP submission, IMAP, POP3.
+// Package auth is the SASL bridge that every login of the house passes: SMTP
+// submission, IMAP, POP3 and what comes after them. It finds the person in the
+// directory snapshot and lets the directory itself judge the password, by a
+// bind with the DN that was found and never with the name that was typed.
+//
+// # Standards
+//
+// RFC 4422 (SASL), RFC 4616 (PLAIN), RFC 4954 (SMTP AUTH), RFC 5530 and
+// RFC 3206 (what a refused client is told), RFC 4513 §5.1.2 (empty passwords).
+//
+// # Concurrency
+//
+// A Bridge is safe for any number of sessions. A refused login holds its
+// goroutine, and nothing else, until Config.FailureTime has passed.
+//
+// # Security
+//
+// Who does not know the password gets one neutral answer at one time, whether
+// the person exists, is disabled or locked. Who knows it is told why it does
+// not help. A directory that is away is a temporary failure and never a wrong
+// password. Passwords are remembered under a keyed hash whose key exists in
+// memory only, until anything about the entry changes. Each decision is one
+// event, without any secret.
+//
+// # Limits
+//
+// Wrong logins are counted for each client in each node; Guesses is the seam
+// for a counter that all nodes share. An authorization identity other than
+// the person's own is refused.
 package auth

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"log/slog"
 	"net/netip"
 
 	"dirpost/directory"
@@ -28,8 +29,10 @@ type Conn struct {
 }
 
 // Verifier judges a password by the directory itself (LDAP bind with the
-// entry's DN). nil means right, ErrCredentials wrong; any other error that it
-// was not judged. An empty password is always ErrCredentials (RFC 4513 §5.1.2).
+// entry's DN). nil means right. A *directory.Refusal in the chain of the error
+// means that the directory said no, and why; any other error that the password
+// was not judged. An empty password is always refused and never sent
+// (RFC 4513 §5.1.2).
 type Verifier interface {
 	Verify(ctx context.Context, e *directory.Entry, password string) error
 }
@@ -37,10 +40,44 @@ type Verifier interface {
 // Exchange is one SASL exchange, for all protocols alike.
 type Exchange interface {
 	// Next takes the client's response, nil when the client sent no initial
-	// response, and returns the next challenge or done. Errors are
-	// ErrCredentials, ErrMalformed (RFC 4954: 501, IMAP: BAD), ErrPolicy or
-	// an envelope.Error that is temporary.
+	// response, and returns the next challenge or done. Errors are those of
+	// Login, or ErrMalformed (RFC 4954 §4: 501; IMAP: BAD).
 	Next(ctx context.Context, response []byte) (challenge []byte, done bool, err error)
 	// Identity is who was authenticated once Next has returned done.
 	Identity() *Identity
 }
+
+// The public answers to a login. All are *envelope.Error; envelope.StatusOf
+// gives their words in each protocol. An error that is none of them is
+// temporary: the password was not judged.
+var (
+	// ErrCredentials is the one neutral answer: no such person, wrong password,
+	// locked, or not judged since the client guesses too much.
+	ErrCredentials = &envelope.Error{Status: envelope.StatusCredentials}
+	// ErrMalformed: the response could not be read (RFC 4954 §4).
+	ErrMalformed = &envelope.Error{Status: envelope.Status{Code: 501, Enhanced: "5.5.2", Text: "Cannot read the response", IMAP: "CLIENTBUG", POP3: "AUTH"}}
+	// ErrPolicy: passwords are not taken on a connection in clear
+	// (RFC 4954 §6, RFC 5530 §3).
+	ErrPolicy = &envelope.Error{Status: envelope.Status{Code: 538, Enhanced: "5.7.11", Text: "Encryption required for authentication", IMAP: "PRIVACYREQUIRED", POP3: "AUTH"}}
+	// ErrMechanism: no such mechanism here (RFC 4954 §4).
+	ErrMechanism = &envelope.Error{Status: envelope.Status{Code: 504, Enhanced: "5.5.4", Text: "Unrecognized authentication type", IMAP: "CANNOT", POP3: "AUTH"}}
+	// ErrAuthorization: the password was right, but not for acting as that
+	// person or for this protocol.
+	ErrAuthorization = &envelope.Error{Status: envelope.Status{Code: 535, Enhanced: "5.7.8", Text: "Not authorized", IMAP: "AUTHORIZATIONFAILED", POP3: "AUTH"}}
+	// ErrDisabled and ErrExpired: the password was right and its owner may
+	// know why it does not help (RFC 5248, RFC 5530 §3).
+	ErrDisabled = &envelope.Error{Status: envelope.Status{Code: 535, Enhanced: "5.7.13", Text: "Account disabled, ask your administrator", IMAP: "CONTACTADMIN", POP3: "AUTH"}}
+	ErrExpired  = &envelope.Error{Status: envelope.Status{Code: 535, Enhanced: "5.7.12", Text: "Password expired, change it first", IMAP: "EXPIRED", POP3: "AUTH"}}
+)
+
+// password is what a person typed. It never reaches a log.
+type password string
+
+// LogValue implements slog.LogValuer.
+func (password) LogValue() slog.Value { return slog.StringValue("[redacted]") }
+
+// String implements fmt.Stringer.
+func (password) String() string { return "[redacted]" }
+
+// GoString implements fmt.GoStringer.
+func (password) GoString() string { return "[redacted]" }

@@ -1,0 +1,76 @@
+package auth
+
+import (
+	"errors"
+	"time"
+)
+
+// Config is what an administrator decides about logins.
+type Config struct {
+	// PlaintextLoopback takes passwords without TLS from clients on the same
+	// host, such as a webmail. From anywhere else they need TLS, always.
+	PlaintextLoopback bool
+	// FailureTime is when every refusal is answered, counted from when the
+	// credentials came: whatever was done in between, and whether the person
+	// exists, takes the same time. The default is 2 s; tests set less.
+	FailureTime time.Duration
+	// BindTimeout bounds one judgement by the directory. The default is 10 s.
+	BindTimeout time.Duration
+	// Remember is how long a right password is remembered in memory, under a
+	// keyed hash, and not asked of the directory again. It is forgotten at once
+	// when anything about the entry changes. 0 remembers nothing.
+	Remember time.Duration
+	// RememberMax is how many are remembered, default 100,000.
+	RememberMax int
+	// GuessBurst is how many wrong logins one client (an IPv4 address, an IPv6
+	// /64) may make before the directory is no longer asked for it, and
+	// GuessEvery the time after which it may make one more. The defaults are 30
+	// and 10 s.
+	GuessBurst int
+	GuessEvery time.Duration
+}
+
+func (c Config) withDefaults() Config {
+	if c.FailureTime == 0 {
+		c.FailureTime = 2 * time.Second
+	}
+	if c.BindTimeout == 0 {
+		c.BindTimeout = 10 * time.Second
+	}
+	if c.RememberMax == 0 {
+		c.RememberMax = 100_000
+	}
+	if c.GuessBurst == 0 {
+		c.GuessBurst = 30
+	}
+	if c.GuessEvery == 0 {
+		c.GuessEvery = 10 * time.Second
+	}
+	return c
+}
+
+// Validate reports what is wrong with c, in the words of the configuration.
+func (c Config) Validate() error {
+	var errs []error
+	for _, d := range []struct {
+		name string
+		d    time.Duration
+		max  time.Duration
+	}{
+		{"failure_time", c.FailureTime, 30 * time.Second},
+		{"bind_timeout", c.BindTimeout, time.Minute},
+		{"remember", c.Remember, 24 * time.Hour},
+		{"guess_every", c.GuessEvery, time.Hour},
+	} {
+		if d.d < 0 || d.d > d.max {
+			errs = append(errs, errors.New(d.name+": want between 0 and "+d.max.String()))
+		}
+	}
+	if c.RememberMax < 0 {
+		errs = append(errs, errors.New("remember_max: must not be negative"))
+	}
+	if c.GuessBurst < 0 {
+		errs = append(errs, errors.New("guess_burst: must not be negative"))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,13 @@
+// Package sasl reads the SASL mechanisms that clients log in with, and hands
+// what they say to a function that judges it. It does no I/O.
+//
+// # Standards
+//
+// RFC 4422 (SASL), RFC 4616 (PLAIN). LOGIN is described by
+// draft-murchison-sasl-login only.
+//
+// # Security
+//
+// Responses come from anybody: their length is bounded by MaxResponse and each
+// mechanism is fuzzed.
+package sasl
