@@ -1,0 +1,160 @@
+package smtpd
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"dirpost/internal/event"
+	"dirpost/mta/policy"
+)
+
+// Deps are what a Server works with.
+type Deps struct {
+	Door   Door
+	Auth   Authenticator  // for an MSA
+	Policy *policy.Policy // nil: everything is accepted
+	TLS    *tls.Config    // nil: no TLS
+	Events event.Sink     // nil: nobody listens
+	Log    *slog.Logger
+	// Name returns the verified host name of a client address, "" if it has
+	// none. nil: nobody asks. It keeps to the deadline of ctx.
+	Name func(ctx context.Context, a netip.Addr) string
+}
+
+// Server serves SMTP. Make it with New.
+type Server struct {
+	cfg  Config
+	deps Deps
+
+	buffers sync.Pool // of *[]byte, contentBuffer octets each
+	open    atomic.Int64
+
+	mu    sync.Mutex // guards conns
+	conns map[*conn]struct{}
+}
+
+// contentBuffer is the size of a read while content arrives.
+const contentBuffer = 64 << 10
+
+// New returns a server.
+func New(cfg Config, deps Deps) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("smtp server: %w", err)
+	}
+	if cfg.ImplicitTLS && deps.TLS == nil {
+		return nil, errors.New("smtp server: implicit TLS without a certificate")
+	}
+	if cfg.Role == MSA && deps.Auth == nil {
+		return nil, errors.New("smtp server: submission without authentication")
+	}
+	if deps.Policy == nil {
+		deps.Policy = policy.New()
+	}
+	s := &Server{cfg: cfg, deps: deps, conns: make(map[*conn]struct{})}
+	s.buffers.New = func() any { b := make([]byte, contentBuffer); return &b }
+	return s, nil
+}
+
+// Serve accepts connections from ln until ctx is done, and returns when the last
+// one has ended. Then clients without a transaction are told 421 at once; the
+// others have Config.Grace to finish.
+func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	base, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
+	stop := context.AfterFunc(ctx, func() { ln.Close() })
+	defer stop()
+
+	var wg sync.WaitGroup
+	err := s.accept(ctx, ln, func(nc net.Conn) { wg.Go(func() { s.ServeConn(base, nc) }) })
+
+	s.interrupt(errShutdown)
+	grace := time.AfterFunc(s.cfg.Grace, func() {
+		s.interrupt(errGraceOver)
+		cancel(errGraceOver)
+	})
+	defer grace.Stop()
+	wg.Wait()
+	return err
+}
+
+// accept hands connections to serve until the listener is closed.
+func (s *Server) accept(ctx context.Context, ln net.Listener, serve func(net.Conn)) error {
+	const maxPause = time.Second
+	pause := 5 * time.Millisecond
+	for {
+		nc, err := ln.Accept()
+		switch {
+		case err == nil:
+			pause = 5 * time.Millisecond
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("smtp listener: %w", err)
+		default:
+			// Out of descriptors, most likely: those who are here may leave.
+			s.deps.Log.Warn("accept failed", "err", err)
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+			}
+			pause = min(2*pause, maxPause)
+			continue
+		}
+		if s.open.Load() >= int64(s.cfg.MaxConnections) {
+			s.turnAway(nc)
+			continue
+		}
+		serve(nc)
+	}
+}
+
+// turnAway refuses a connection beyond the limit. The answer fits the socket's
+// buffer, so it does not hold the accept loop.
+func (s *Server) turnAway(nc net.Conn) {
+	s.deps.Log.Info("connection refused", "client", nc.RemoteAddr().String(), "err", "too many connections")
+	if !s.cfg.ImplicitTLS {
+		nc.SetWriteDeadline(time.Now().Add(time.Second))
+		nc.Write([]byte("421 4.3.2 " + s.cfg.Hostname + " Too many connections, please try again later\r\n"))
+	}
+	nc.Close()
+}
+
+// ServeConn serves one connection and closes it. ctx ends it at once.
+func (s *Server) ServeConn(ctx context.Context, nc net.Conn) {
+	s.open.Add(1)
+	defer s.open.Add(-1)
+	c := newConn(s, nc)
+	s.mu.Lock()
+	s.conns[c] = struct{}{}
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		delete(s.conns, c)
+		s.mu.Unlock()
+	}()
+	stop := context.AfterFunc(ctx, func() { c.interrupt(errGraceOver) })
+	defer stop()
+	c.serve(ctx)
+}
+
+// interrupt tells all connections why.
+func (s *Server) interrupt(why error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		c.interrupt(why)
+	}
+}
+
+// sessionID returns a new id for log lines.
+func sessionID() string { return strconv.FormatUint(rand.Uint64()>>1, 36) }

@@ -1,0 +1,64 @@
+package smtpd
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"dirpost/internal/envelope"
+)
+
+var (
+	statusHasTLS = envelope.Status{Code: 503, Enhanced: "5.5.1", Text: "TLS is active already"}
+	statusReady  = envelope.Status{Code: 220, Enhanced: "2.0.0", Text: "Ready to start TLS"}
+	statusInMail = envelope.Status{Code: 503, Enhanced: "5.5.1", Text: "Not during a mail transaction"}
+)
+
+// starttls changes to TLS. What the client has sent behind the command is dropped
+// unseen, and the session begins anew (RFC 3207 §4.2): otherwise somebody on the
+// way could put words into it.
+func starttls(ctx context.Context, c *conn, _ []byte) error {
+	switch {
+	case c.client.TLS != "":
+		return c.refuse(ctx, "STARTTLS", envelope.Because(statusHasTLS, nil))
+	case c.srv.deps.TLS == nil:
+		return c.refuse(ctx, "STARTTLS", envelope.Because(statusNotHere, nil))
+	case c.mail.tx != nil:
+		return c.refuse(ctx, "STARTTLS", envelope.Because(statusInMail, nil))
+	}
+	if n := c.in.discard(); n > 0 {
+		c.event(ctx, slog.LevelInfo, "plaintext behind STARTTLS dropped", slog.Int("size", n))
+	}
+	c.reply(statusReady)
+	if err := c.flush(); err != nil {
+		return err
+	}
+	if err := c.startTLS(ctx); err != nil {
+		// RFC 3207 §4.1: the client decides what to do when TLS fails; going
+		// on in clear is what nobody asked for.
+		c.dead = err
+		return err
+	}
+	return nil
+}
+
+// startTLS does the handshake. After an error the connection is dead.
+func (c *conn) startTLS(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, c.srv.cfg.TLSTimeout)
+	defer cancel()
+	c.nc.SetDeadline(time.Now().Add(c.srv.cfg.TLSTimeout))
+	if err := c.interrupted(); err != nil {
+		return err
+	}
+	tc := tls.Server(c.nc, c.srv.deps.TLS)
+	if err := tc.HandshakeContext(ctx); err != nil {
+		return fmt.Errorf("tls handshake: %w", err)
+	}
+	c.nc = tc
+	c.client.TLS = tlsState(tc.ConnectionState())
+	c.client.Helo, c.ehlo = "", false
+	c.forgetLogin()
+	return nil
+}
