@@ -27,6 +27,8 @@ type (
 	Identifier   = pgx.Identifier
 	// Bytes scans a bytea without copying it: valid until the next row.
 	Bytes = pgtype.DriverBytes
+	// UUID is a uuid that may be null.
+	UUID = pgtype.UUID
 )
 
 // ErrNoRows is what Scan returns for a query without a row.

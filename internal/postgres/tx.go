@@ -77,17 +77,26 @@ func (db *DB) tryTx(ctx context.Context, c Class, opts pgx.TxOptions, f func(ctx
 	return nil
 }
 
-// Transact sends the statements of b in one round trip as one transaction of their
-// own, and gives the results to read, in order. It is the cheapest form of a
-// transaction: BEGIN and COMMIT need no round trip. read must read each result
-// and close nothing.
+// Transact sends statements in one round trip as a transaction of their own, and
+// gives the results to read, in order. It is the cheapest form of a transaction:
+// BEGIN and COMMIT need no round trip. build queues the statements, read reads
+// each result and closes nothing; both run again after a failure that a second
+// attempt may cure.
 //
 // A connection that breaks after the statements were sent leaves the outcome
-// unknown: ErrUnknown. Transact does not try again by itself.
-func (db *DB) Transact(ctx context.Context, c Class, b *Batch, read func(BatchResults) error) error {
+// unknown: ErrUnknown.
+func (db *DB) Transact(ctx context.Context, c Class, build func(*Batch), read func(BatchResults) error) error {
+	return retry(ctx, func() error {
+		var b Batch
+		build(&b)
+		return db.tryBatch(ctx, c, &b, read)
+	})
+}
+
+func (db *DB) tryBatch(ctx context.Context, c Class, b *Batch, read func(BatchResults) error) error {
 	conn, err := db.pools[c].Acquire(ctx)
 	if err != nil {
-		return Classify(fmt.Errorf("connect: %w", err))
+		return fmt.Errorf("connect: %w", err)
 	}
 	defer conn.Release()
 	results := conn.SendBatch(ctx, b)
@@ -100,7 +109,7 @@ func (db *DB) Transact(ctx context.Context, c Class, b *Batch, read func(BatchRe
 	}
 	var pe *pgconn.PgError
 	if errors.As(err, &pe) || !conn.Conn().IsClosed() || pgconn.SafeToRetry(err) {
-		return Classify(err)
+		return err
 	}
 	return envelope.Because(envelope.StatusDatabase, fmt.Errorf("commit: %w: %w", ErrUnknown, err))
 }

@@ -5,79 +5,19 @@ import (
 	"errors"
 	"io"
 	"iter"
-	"sync"
 	"time"
-
-	"dirpost/internal/postgres"
 
 	"github.com/emersion/go-imap/v2"
 )
 
 var errUnfinished = errors.New("not yet")
 
-// Errors that callers branch on. ErrNotFound is wrapped for an account, a
-// mailbox, or a message that is not there.
-var (
-	ErrNotFound = errors.New("not found")
-	ErrExists   = errors.New("exists already")
-	// ErrName reports a mailbox name that cannot be (RFC 9051 §5.1): empty
-	// level, control character, too long, too deep.
-	ErrName = errors.New("not a mailbox name")
-	// ErrInbox reports what cannot be done to INBOX.
-	ErrInbox = errors.New("INBOX cannot be deleted")
-	// ErrKeywords reports that an account has no room for another keyword.
-	ErrKeywords = errors.New("too many keywords")
-)
-
-// OverQuotaError says whose quota a delivery would pass. errors.Is finds
-// envelope.ErrOverQuota in it.
-type OverQuotaError struct{ Account AccountID }
-
-func (e *OverQuotaError) Error() string { return "over quota" }
-
-func (s *Store) Account(ctx context.Context, key string, kind AccountKind) (Account, error) {
-	return Account{}, errUnfinished
-}
-func (s *Store) LookupAccount(ctx context.Context, key string) (Account, error) {
-	return Account{}, errUnfinished
-}
-func (s *Store) Usage(ctx context.Context, a AccountID) (Usage, error) { return Usage{}, errUnfinished }
-
-// Prepare makes the mailboxes and keywords that the deliveries ask for. It
-// comes before the transaction of DeliverTx; Commit does it itself.
-func (s *Store) Prepare(ctx context.Context, deliveries []Delivery) error { return errUnfinished }
-func (s *Store) DeliverTx(ctx context.Context, tx postgres.Tx, c *Content, d []Delivery) ([]Delivered, error) {
-	return nil, errUnfinished
-}
-
-func (s *Store) Mailboxes(ctx context.Context, a AccountID) ([]Mailbox, error) {
-	return nil, errUnfinished
-}
-func (s *Store) MailboxByName(ctx context.Context, a AccountID, name string) (Mailbox, error) {
-	return Mailbox{}, errUnfinished
-}
-func (s *Store) CreateMailbox(ctx context.Context, a AccountID, name string, use imap.MailboxAttr) (Mailbox, error) {
-	return Mailbox{}, errUnfinished
-}
-func (s *Store) DeleteMailbox(ctx context.Context, a AccountID, name string) error {
-	return errUnfinished
-}
-func (s *Store) RenameMailbox(ctx context.Context, a AccountID, from, to string) error {
-	return errUnfinished
-}
-func (s *Store) Subscribe(ctx context.Context, a AccountID, name string) error { return errUnfinished }
-func (s *Store) Unsubscribe(ctx context.Context, a AccountID, name string) error {
-	return errUnfinished
-}
-func (s *Store) Subscriptions(ctx context.Context, a AccountID) ([]string, error) {
-	return nil, errUnfinished
-}
-
 const defaultViewCache = 64 << 20
 
 type viewCache struct{}
 
-func (c *viewCache) init(int64) {}
+func (c *viewCache) init(int64)      {}
+func (c *viewCache) drop(MailboxKey) {}
 
 // View is a mailbox at one moment: UID, modseq and flags of its messages in UID
 // order. It is immutable.
@@ -115,27 +55,6 @@ func (s *Store) Vanished(ctx context.Context, a AccountID, mb MailboxID, since M
 func (s *Store) ClaimRecent(ctx context.Context, a AccountID, mb MailboxID) (first imap.UID, err error) {
 	return 0, errUnfinished
 }
-
-type keywordCache struct {
-	mu        sync.Mutex
-	byAccount map[AccountID]*Keywords
-}
-
-// Keywords are the keywords of an account. It is immutable.
-type Keywords struct{}
-
-func (s *Store) Keywords(ctx context.Context, a AccountID) (*Keywords, error) {
-	return nil, errUnfinished
-}
-func (s *Store) FlagsOf(ctx context.Context, a AccountID, flags []imap.Flag) (Flags, error) {
-	return 0, errUnfinished
-}
-
-// Names returns the flags of f as they are sent, system flags first.
-func (k *Keywords) Names(f Flags) []imap.Flag { return nil }
-
-// Lookup returns the bit of a flag without making one.
-func (k *Keywords) Lookup(flag imap.Flag) (Flags, bool) { return 0, false }
 
 // Messages yields the messages of uids, ascending, without those expunged. uids
 // must ascend; nil is all. It holds nothing while the caller handles one.

@@ -33,7 +33,7 @@ func New(db *postgres.DB, blobs *blob.Store, hints Hints, log *slog.Logger) *Sto
 	s.accounts.byKey = map[string]Account{}
 	s.keywords.byAccount = map[AccountID]*Keywords{}
 	s.views.init(defaultViewCache)
-	s.lines.waiting = map[AccountID]*line{}
+	s.lines.waiting = map[AccountID][]*waiting{}
 	return s
 }
 

@@ -1,0 +1,197 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"dirpost/internal/envelope"
+	"dirpost/internal/postgres"
+
+	"github.com/emersion/go-imap/v2"
+)
+
+const (
+	accountSQL = `
+select k.account_id, c.kind
+  from account_key k
+  join account c using (account_id)
+ where k.directory_key = $1`
+	insertKeySQL = `
+insert into account_key (directory_key, account_id)
+values ($1, $2)
+    on conflict (directory_key) do nothing`
+	insertAccountSQL = `
+insert into account (account_id, next_uidvalidity, kind, directory_key)
+values ($1, $2, $3, $4)`
+	insertFirstMailboxesSQL = `
+insert into mailbox (account_id, mailbox_id, uidvalidity, special_use, name)
+select $1, id, uidvalidity, special_use, name
+  from unnest($2::bigint[], $3::bigint[], $4::text[], $5::text[]) t (id, uidvalidity, special_use, name)`
+	insertFirstSubscriptionsSQL = `
+insert into subscription (account_id, name)
+select $1, name
+  from unnest($2::text[]) name`
+)
+
+// firstMailboxes are what an account begins with (RFC 6154).
+var firstMailboxes = [...]struct {
+	name string
+	use  imap.MailboxAttr
+}{
+	{"INBOX", ""},
+	{"Drafts", imap.MailboxAttrDrafts},
+	{"Sent", imap.MailboxAttrSent},
+	{"Junk", imap.MailboxAttrJunk},
+	{"Trash", imap.MailboxAttrTrash},
+	{"Archive", imap.MailboxAttrArchive},
+}
+
+// Account returns the account of a directory key, and makes it with its first
+// mailboxes when there is none. Several nodes may do that at the same time.
+func (s *Store) Account(ctx context.Context, key string, kind AccountKind) (Account, error) {
+	a, err := s.LookupAccount(ctx, key)
+	if !errors.Is(err, ErrNotFound) {
+		return a, err
+	}
+	if err := s.createAccount(ctx, key, kind); err != nil {
+		return Account{}, fmt.Errorf("create account: %w", err)
+	}
+	return s.LookupAccount(ctx, key)
+}
+
+// LookupAccount returns the account of a directory key, or ErrNotFound.
+func (s *Store) LookupAccount(ctx context.Context, key string) (Account, error) {
+	s.accounts.mu.Lock()
+	a, ok := s.accounts.byKey[key]
+	s.accounts.mu.Unlock()
+	if ok {
+		return a, nil
+	}
+	a.Key = key
+	err := s.db.QueryRow(ctx, postgres.Interactive, accountSQL, key).Scan(&a.ID, &a.Kind)
+	if errors.Is(err, postgres.ErrNoRows) {
+		return Account{}, envelope.Because(envelope.StatusNotFound, fmt.Errorf("account %s: %w", key, ErrNotFound))
+	}
+	if err != nil {
+		return Account{}, fmt.Errorf("look up account: %w", err)
+	}
+	s.accounts.mu.Lock()
+	defer s.accounts.mu.Unlock()
+	if len(s.accounts.byKey) >= maxCached {
+		clear(s.accounts.byKey)
+	}
+	s.accounts.byKey[key] = a
+	return a, nil
+}
+
+// forgetAccount drops an account that was purged from the cache of this node.
+// Another node finds out when nothing in the account can be found.
+func (s *Store) forgetAccount(key string) {
+	s.accounts.mu.Lock()
+	defer s.accounts.mu.Unlock()
+	delete(s.accounts.byKey, key)
+}
+
+// createAccount makes an account unless somebody else has.
+func (s *Store) createAccount(ctx context.Context, key string, kind AccountKind) error {
+	id := s.db.NewID()
+	// UIDVALIDITY begins with the time, so that it also rises when an account
+	// is purged and comes back (RFC 9051 §2.3.1.1).
+	validity := s.db.Now().Unix()
+	var (
+		ids, validities []int64
+		uses, names     []string
+	)
+	for i, m := range firstMailboxes {
+		mb := int64(Inbox)
+		if i > 0 {
+			mb = s.db.NewID()
+		}
+		ids, validities = append(ids, mb), append(validities, validity+int64(i))
+		uses, names = append(uses, string(m.use)), append(names, m.name)
+	}
+	return s.db.InTx(ctx, postgres.Interactive, func(ctx context.Context, tx postgres.Tx) error {
+		tag, err := tx.Exec(ctx, insertKeySQL, key, id)
+		if err != nil || tag.RowsAffected() == 0 {
+			return err
+		}
+		var b postgres.Batch
+		b.Queue(insertAccountSQL, id, validity+int64(len(firstMailboxes)), int16(kind), key)
+		b.Queue(insertFirstMailboxesSQL, id, ids, validities, uses, names)
+		b.Queue(insertFirstSubscriptionsSQL, id, names)
+		return tx.SendBatch(ctx, &b).Close()
+	})
+}
+
+const usageSQL = `
+select used_bytes, used_messages
+  from account
+ where account_id = $1`
+
+// Usage returns what an account holds now.
+func (s *Store) Usage(ctx context.Context, a AccountID) (Usage, error) {
+	var u Usage
+	err := s.db.QueryRow(ctx, postgres.Interactive, usageSQL, a).Scan(&u.Bytes, &u.Messages)
+	if errors.Is(err, postgres.ErrNoRows) {
+		return Usage{}, envelope.Because(envelope.StatusNotFound, fmt.Errorf("account %d: %w", a, ErrNotFound))
+	}
+	if err != nil {
+		return Usage{}, fmt.Errorf("read usage: %w", err)
+	}
+	return u, nil
+}
+
+const closeSQL = `
+update account
+   set closed_at = case when $2 then coalesce(closed_at, now()) end
+ where account_id = $1`
+
+// CloseAccount says that the directory entry of an account is gone. Purge takes
+// the account when the grace is over.
+func (s *Store) CloseAccount(ctx context.Context, a AccountID) error {
+	_, err := s.db.Exec(ctx, postgres.Background, closeSQL, a, true)
+	return err
+}
+
+// ReopenAccount says that the directory entry is back.
+func (s *Store) ReopenAccount(ctx context.Context, a AccountID) error {
+	_, err := s.db.Exec(ctx, postgres.Background, closeSQL, a, false)
+	return err
+}
+
+const attachSQL = `
+with old as (
+  delete from account_key
+   where directory_key = $1
+  returning account_id
+), new as (
+  insert into account_key (directory_key, account_id)
+  select $2, account_id from old
+  returning account_id
+)
+update account c
+   set directory_key = $2, closed_at = null
+  from new
+ where c.account_id = new.account_id`
+
+// AttachAccount gives the account of an old directory key to a new one, which
+// must not have one yet: a person who was deleted and added again.
+func (s *Store) AttachAccount(ctx context.Context, oldKey, newKey string) error {
+	tag, err := s.db.Exec(ctx, postgres.Interactive, attachSQL, oldKey, newKey)
+	if code, _ := postgres.State(err); code == postgres.UniqueViolation {
+		return fmt.Errorf("account of %s: %w", newKey, ErrExists)
+	}
+	if err != nil {
+		return fmt.Errorf("attach account: %w", err)
+	}
+	if tag.RowsAffected() == 0 {
+		return fmt.Errorf("account of %s: %w", oldKey, ErrNotFound)
+	}
+	s.forgetAccount(oldKey)
+	return nil
+}
+
+// day numbers the days of the change log.
+func day(t time.Time) int32 { return int32(t.Unix() / 86400) }

@@ -1,0 +1,314 @@
+-- The hot operations of the message store: one function, one round trip, one
+-- account each. Locks: mailbox rows ascending, then the account row.
+--
+-- SQLSTATEs raised here: DP404 no such mailbox or account, DP452 over quota
+-- (DETAIL is the account).
+
+-- deliver stores a message in mailbox mb, and in the mailboxes more_mb, which
+-- ascend from mb; null for none. outcome: 0 stored, 1 a repeat of another
+-- message, 2 this very message was there already; then uid is that of its copy
+-- if there still is one. quota 0: no limit. rep null: does not look.
+create function deliver(
+  a bigint, mb bigint, fl bigint, quota bigint, rep uuid, now_s bigint,
+  mid bigint, sz bigint, idate timestamptz, bsz bigint, mhash bigint, thread bigint,
+  blines int, hcod smallint, bcod smallint, bid uuid,
+  pre bytea, hdr bytea, env bytea, str bytea, subj text, frm text, rcpt text, bod bytea,
+  more_mb bigint[], more_fl bigint[],
+  out outcome bigint, out uidvalidity bigint, out uid bigint, out modseq bigint,
+  out more_uidvalidity bigint[], out more_uid bigint[], out more_modseq bigint[])
+language plpgsql as $$
+#variable_conflict use_column
+declare
+  n int := 1;
+  more record;
+begin
+  outcome := 0;
+  if rep is not null then
+    insert into repeat (account_id, seen_at, key)
+    values (a, now_s, rep)
+        on conflict (account_id, key) do update
+       set seen_at = excluded.seen_at
+     where repeat.seen_at < excluded.seen_at - 86400;
+    if not found then
+      outcome := case when exists (select from message m where m.account_id = a and m.message_id = mid) then 2 else 1 end;
+    end if;
+  end if;
+  if outcome = 0 then
+    insert into message (account_id, message_id, size, internal_date, body_size, message_hash, thread_id,
+                         body_lines, header_codec, body_codec, blob_id,
+                         prepend, header, envelope, structure, subject, sender, recipients, body)
+    values (a, mid, sz, idate, bsz, mhash, thread, blines, hcod, bcod, bid, pre, hdr, env, str, subj, frm, rcpt, bod)
+        on conflict do nothing;
+    if not found then
+      outcome := 2;
+    end if;
+  end if;
+  if outcome <> 0 then
+    if outcome = 2 then
+      select m.uidvalidity, x.uid, x.modseq into uidvalidity, uid, modseq
+        from mailbox_message x join mailbox m using (account_id, mailbox_id)
+       where x.account_id = a and x.mailbox_id = mb and x.message_id = mid
+       order by x.uid
+       limit 1;
+    end if;
+    return;
+  end if;
+  update mailbox m
+     set uidnext  = m.uidnext + 1,
+         modseq   = m.modseq + 1,
+         messages = m.messages + 1,
+         unseen   = m.unseen + (~fl & 1),
+         deleted  = m.deleted + (fl >> 3 & 1),
+         bytes    = m.bytes + sz
+   where m.account_id = a and m.mailbox_id = mb
+  returning m.uidvalidity, m.uidnext - 1, m.modseq into uidvalidity, uid, modseq;
+  if not found then
+    raise exception 'no such mailbox' using errcode = 'DP404';
+  end if;
+  insert into mailbox_message (account_id, mailbox_id, uid, modseq, message_id, flags, size)
+  values (a, mb, deliver.uid, deliver.modseq, mid, fl, sz);
+  if more_mb is not null then
+    n := n + cardinality(more_mb);
+    for i in 1 .. cardinality(more_mb) loop
+      update mailbox m
+         set uidnext  = m.uidnext + 1,
+             modseq   = m.modseq + 1,
+             messages = m.messages + 1,
+             unseen   = m.unseen + (~more_fl[i] & 1),
+             deleted  = m.deleted + (more_fl[i] >> 3 & 1),
+             bytes    = m.bytes + sz
+       where m.account_id = a and m.mailbox_id = more_mb[i]
+      returning m.uidvalidity, m.uidnext - 1 as uid, m.modseq into more;
+      if not found then
+        raise exception 'no such mailbox' using errcode = 'DP404';
+      end if;
+      insert into mailbox_message (account_id, mailbox_id, uid, modseq, message_id, flags, size)
+      values (a, more_mb[i], more.uid, more.modseq, mid, more_fl[i], sz);
+      more_uidvalidity[i] := more.uidvalidity;
+      more_uid[i] := more.uid;
+      more_modseq[i] := more.modseq;
+    end loop;
+  end if;
+  update account c
+     set used_bytes    = c.used_bytes + n * sz,
+         used_messages = c.used_messages + n
+   where c.account_id = a
+     and (quota = 0 or c.used_bytes + n * sz <= quota);
+  if not found then
+    perform over_quota(a);
+  end if;
+end $$;
+
+-- over_quota explains why the account row was not updated.
+create function over_quota(a bigint) returns void
+language plpgsql as $$
+begin
+  if exists (select from account c where c.account_id = a) then
+    raise exception 'over quota' using errcode = 'DP452', detail = a;
+  end if;
+  raise exception 'no such account' using errcode = 'DP404';
+end $$;
+
+-- store_flags sets the flags of the messages in the UID ranges los..his to
+-- (flags & keep) | add, except those with a modseq above since, which are
+-- modified. Messages whose flags are so already are left alone.
+create function store_flags(
+  a bigint, mb bigint, los bigint[], his bigint[], keep bigint, add bigint, since bigint, today int,
+  out new_modseq bigint, out uids bigint[], out modified bigint[])
+language plpgsql as $$
+#variable_conflict use_column
+declare
+  seen bigint := 0;
+  gone bigint := 0;
+  ranges int8multirange;
+begin
+  select m.modseq + 1 into new_modseq
+    from mailbox m
+   where m.account_id = a and m.mailbox_id = mb
+     for no key update;
+  if not found then
+    raise exception 'no such mailbox' using errcode = 'DP404';
+  end if;
+  if since < 9223372036854775807 then
+    select array_agg(x.uid order by x.uid) into modified
+      from unnest(los, his) r (lo, hi)
+      join mailbox_message x on x.account_id = a and x.mailbox_id = mb and x.uid between r.lo and r.hi
+     where x.modseq > since;
+  end if;
+  -- Only the new values can be returned by UPDATE, so that what changes in
+  -- \Seen and \Deleted is counted before. The rows cannot change in between:
+  -- the mailbox row is locked.
+  if (add | ~keep) & 9 <> 0 then
+    select coalesce(sum(((x.flags & keep) | add) & 1) - sum(x.flags & 1), 0),
+           coalesce(sum(((x.flags & keep) | add) >> 3 & 1) - sum(x.flags >> 3 & 1), 0)
+      into seen, gone
+      from unnest(los, his) r (lo, hi)
+      join mailbox_message x on x.account_id = a and x.mailbox_id = mb and x.uid between r.lo and r.hi
+     where x.modseq <= since;
+  end if;
+  with changed as (
+    update mailbox_message x
+       set flags = (x.flags & keep) | add, modseq = new_modseq
+      from unnest(los, his) r (lo, hi)
+     where x.account_id = a and x.mailbox_id = mb and x.uid between r.lo and r.hi
+       and x.modseq <= since
+       and (x.flags & keep) | add <> x.flags
+    returning x.uid
+  )
+  select array_agg(c.uid order by c.uid), range_agg(int8range(c.uid, c.uid, '[]'))
+    into uids, ranges
+    from changed c;
+  if uids is null then
+    new_modseq := 0;
+    return;
+  end if;
+  update mailbox m
+     set modseq  = new_modseq,
+         unseen  = m.unseen - seen,
+         deleted = m.deleted + gone
+   where m.account_id = a and m.mailbox_id = mb;
+  insert into change_log (account_id, mailbox_id, modseq, kind, day, uids)
+  values (a, mb, new_modseq, 2, today, ranges);
+end $$;
+
+-- expunge removes the messages in the UID ranges los..his that have all the
+-- flags of with_flags, and keeps them for undelete.
+create function expunge(
+  a bigint, mb bigint, los bigint[], his bigint[], with_flags bigint, today int,
+  out new_modseq bigint, out uids bigint[])
+language plpgsql as $$
+#variable_conflict use_column
+declare
+  n bigint;
+  n_unseen bigint;
+  n_deleted bigint;
+  n_bytes bigint;
+  ranges int8multirange;
+begin
+  select m.modseq + 1 into new_modseq
+    from mailbox m
+   where m.account_id = a and m.mailbox_id = mb
+     for no key update;
+  if not found then
+    raise exception 'no such mailbox' using errcode = 'DP404';
+  end if;
+  with gone as (
+    delete from mailbox_message x
+     using unnest(los, his) r (lo, hi)
+     where x.account_id = a and x.mailbox_id = mb and x.uid between r.lo and r.hi
+       and x.flags & with_flags = with_flags
+    returning x.uid, x.message_id, x.flags, x.size
+  ), kept as (
+    insert into expunged (account_id, mailbox_id, uid, message_id, flags, size)
+    select a, mb, g.uid, g.message_id, g.flags, g.size from gone g
+  )
+  select array_agg(g.uid order by g.uid), range_agg(int8range(g.uid, g.uid, '[]')),
+         count(*), count(*) filter (where g.flags & 1 = 0), count(*) filter (where g.flags & 8 <> 0), sum(g.size)
+    into uids, ranges, n, n_unseen, n_deleted, n_bytes
+    from gone g;
+  if n = 0 then
+    new_modseq := 0;
+    return;
+  end if;
+  update mailbox m
+     set modseq   = new_modseq,
+         messages = m.messages - n,
+         unseen   = m.unseen - n_unseen,
+         deleted  = m.deleted - n_deleted,
+         bytes    = m.bytes - n_bytes
+   where m.account_id = a and m.mailbox_id = mb;
+  insert into change_log (account_id, mailbox_id, modseq, kind, day, uids)
+  values (a, mb, new_modseq, 3, today, ranges);
+  update account c
+     set used_bytes    = c.used_bytes - n_bytes,
+         used_messages = c.used_messages - n
+   where c.account_id = a;
+end $$;
+
+-- copy_messages copies (COPY) or moves (MOVE) the messages in the UID ranges
+-- los..his from mailbox src to dst of the same account, in UID order. A moved
+-- message leaves nothing for undelete: it is still there.
+create function copy_messages(
+  a bigint, src bigint, dst bigint, los bigint[], his bigint[], moving boolean, quota bigint, today int,
+  out uidvalidity bigint, out src_modseq bigint, out dst_modseq bigint, out old_uids bigint[], out new_uids bigint[])
+language plpgsql as $$
+#variable_conflict use_column
+declare
+  found_rows bigint;
+  n bigint;
+  n_unseen bigint;
+  n_deleted bigint;
+  n_bytes bigint;
+  mids bigint[];
+  fls bigint[];
+  szs bigint[];
+  first bigint;
+begin
+  perform from mailbox m
+    where m.account_id = a and m.mailbox_id in (src, dst)
+    order by m.mailbox_id
+      for no key update;
+  get diagnostics found_rows = row_count;
+  if found_rows < 2 and (src <> dst or found_rows < 1) then
+    raise exception 'no such mailbox' using errcode = 'DP404';
+  end if;
+  src_modseq := 0;
+  dst_modseq := 0;
+  if moving then
+    with gone as (
+      delete from mailbox_message x
+       using unnest(los, his) r (lo, hi)
+       where x.account_id = a and x.mailbox_id = src and x.uid between r.lo and r.hi
+      returning x.uid, x.message_id, x.flags, x.size
+    )
+    select count(*), count(*) filter (where g.flags & 1 = 0), count(*) filter (where g.flags & 8 <> 0), sum(g.size),
+           array_agg(g.uid order by g.uid), array_agg(g.message_id order by g.uid), array_agg(g.flags order by g.uid), array_agg(g.size order by g.uid)
+      into n, n_unseen, n_deleted, n_bytes, old_uids, mids, fls, szs
+      from gone g;
+  else
+    select count(*), count(*) filter (where g.flags & 1 = 0), count(*) filter (where g.flags & 8 <> 0), sum(g.size),
+           array_agg(g.uid order by g.uid), array_agg(g.message_id order by g.uid), array_agg(g.flags order by g.uid), array_agg(g.size order by g.uid)
+      into n, n_unseen, n_deleted, n_bytes, old_uids, mids, fls, szs
+      from unnest(los, his) r (lo, hi)
+      join mailbox_message g on g.account_id = a and g.mailbox_id = src and g.uid between r.lo and r.hi;
+  end if;
+  if n = 0 then
+    select m.uidvalidity into uidvalidity from mailbox m where m.account_id = a and m.mailbox_id = dst;
+    return;
+  end if;
+  if moving then
+    update mailbox m
+       set modseq   = m.modseq + 1,
+           messages = m.messages - n,
+           unseen   = m.unseen - n_unseen,
+           deleted  = m.deleted - n_deleted,
+           bytes    = m.bytes - n_bytes
+     where m.account_id = a and m.mailbox_id = src
+    returning m.modseq into src_modseq;
+    insert into change_log (account_id, mailbox_id, modseq, kind, day, uids)
+    select a, src, src_modseq, 3, today, range_agg(int8range(u, u, '[]')) from unnest(old_uids) u;
+  end if;
+  update mailbox m
+     set modseq   = m.modseq + 1,
+         uidnext  = m.uidnext + n,
+         messages = m.messages + n,
+         unseen   = m.unseen + n_unseen,
+         deleted  = m.deleted + n_deleted,
+         bytes    = m.bytes + n_bytes
+   where m.account_id = a and m.mailbox_id = dst
+  returning m.uidvalidity, m.modseq, m.uidnext - n into uidvalidity, dst_modseq, first;
+  insert into mailbox_message (account_id, mailbox_id, uid, modseq, message_id, flags, size)
+  select a, dst, first - 1 + t.i, dst_modseq, t.mid, t.fl, t.sz
+    from unnest(mids, fls, szs) with ordinality t (mid, fl, sz, i);
+  select array_agg(first - 1 + i order by i) into new_uids from generate_series(1, n) i;
+  if not moving then
+    update account c
+       set used_bytes    = c.used_bytes + n_bytes,
+           used_messages = c.used_messages + n
+     where c.account_id = a
+       and (quota = 0 or c.used_bytes + n_bytes <= quota);
+    if not found then
+      perform over_quota(a);
+    end if;
+  end if;
+end $$;
