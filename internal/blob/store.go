@@ -47,7 +47,8 @@ func New(db *postgres.DB) *Store {
 	if err != nil {
 		panic("zstd options: " + err.Error())
 	}
-	decoder, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderMaxMemory(ChunkSize))
+	// The message store keeps packed indexes of large mailboxes in this form.
+	decoder, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderMaxMemory(256<<20))
 	if err != nil {
 		panic("zstd options: " + err.Error())
 	}
