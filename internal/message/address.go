@@ -78,10 +78,14 @@ type addressParser struct {
 	inGroup bool
 }
 
+// maxAddresses bounds a list: an address of two octets in the field is one of
+// forty in the ENVELOPE.
+const maxAddresses = 10_000
+
 // parse reads the list v and appends its elements to p.list.
 func (p *addressParser) parse(v []byte) {
 	p.v, p.inGroup = v, false
-	for {
+	for len(p.list) < maxAddresses {
 		p.comment = nil
 		p.skip()
 		if len(p.v) == 0 {

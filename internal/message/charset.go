@@ -18,8 +18,8 @@ import (
 	"golang.org/x/text/transform"
 )
 
-// charsetOf returns the decoder for a charset label, nil if the text is to be
-// taken as UTF-8 or, where it is not, as guessCharset says. known is false for
+// charsetOf returns the decoder for a charset label, nil if the label says
+// nothing: then the text is UTF-8 or, where it is not, what guessCharset says. known is false for
 // labels nobody can name.
 func charsetOf(label string) (e encoding.Encoding, known bool) {
 	label = strings.ToLower(strings.Trim(label, " \t\"'"))
@@ -27,8 +27,10 @@ func charsetOf(label string) (e encoding.Encoding, known bool) {
 		label = label[:i] // RFC 2231 §5: a language
 	}
 	switch label {
-	case "", "utf-8", "utf8", "us-ascii", "ascii", "ansi_x3.4-1968", "default", "unknown-8bit", "x-unknown", "unknown", "utf-8mb4", "utf8mb4", "utf_8", "x-utf-8", "binary":
+	case "", "us-ascii", "ascii", "ansi_x3.4-1968", "default", "unknown-8bit", "x-unknown", "unknown", "binary":
 		return nil, true
+	case "utf-8", "utf8", "utf-8mb4", "utf8mb4", "utf_8", "x-utf-8":
+		return unicode.UTF8, true
 	// Mail that says GB2312 is GBK, or GB18030, which holds both.
 	case "gb2312", "gb_2312-80", "gbk", "gb18030", "x-gbk", "cp936", "ms936", "windows-936", "euc-cn", "x-euc-cn", "gb2312_charset":
 		return simplifiedchinese.GB18030, true
@@ -79,10 +81,10 @@ func charsetOf(label string) (e encoding.Encoding, known bool) {
 // It never fails: octets that have no meaning become U+FFFD.
 func decodeCharset(label string, b []byte) string {
 	e, _ := charsetOf(label)
+	if (e == nil || e == unicode.UTF8) && utf8.Valid(b) {
+		return string(b)
+	}
 	if e == nil {
-		if utf8.Valid(b) {
-			return string(b)
-		}
 		e = guessCharset(b)
 	}
 	out, err := e.NewDecoder().Bytes(b)

@@ -1,5 +1,7 @@
 package message
 
+import "unicode/utf8"
+
 // Dovecot writes these where an address has no local-part or no domain; a NIL
 // host would be the mark of a group (RFC 9051 §7.5.2), and clients choke on
 // empty strings.
@@ -14,7 +16,8 @@ const (
 // written as a literal, which every IMAP4rev1 client must read, and not in
 // quotes, where only those may get it that enabled UTF8=ACCEPT (RFC 6855 §3)
 // or IMAP4rev2. Dovecot does the same, so mutt, Thunderbird, curl and Python
-// know it. What is stored is right for every client.
+// know it. The octets are UTF-8 always, guessed where the header is not: so
+// what is stored is right for every client.
 func (h Header) Envelope(dst []byte) []byte {
 	dst = append(dst, '(')
 	dst = h.appendField(dst, "date")
@@ -138,6 +141,9 @@ func appendString[T string | []byte](dst []byte, b T) []byte {
 }
 
 func appendLiteral[T string | []byte](dst []byte, b T) []byte {
+	if s := string(b); !utf8.ValidString(s) {
+		return appendLiteral(dst, decodeCharset("", []byte(s)))
+	}
 	dst = append(dst, '{')
 	dst = appendInt(dst, int64(len(b)))
 	dst = append(dst, '}', '\r', '\n')

@@ -159,7 +159,7 @@ func (h Header) Has(name string) bool { return h.index(name, 0) >= 0 }
 
 // index returns the first field of that name at or after from, -1 for none.
 func (h Header) index(name string, from int) int {
-	for i := from; i < len(h.fields); i++ {
+	for i := from; i < len(h.fields) && name != ""; i++ {
 		f := h.fields[i]
 		if int(f.name-f.start) == len(name) && equalFoldASCII(h.raw[f.start:f.name], name) {
 			return i

@@ -1,6 +1,9 @@
 package message
 
-import "bytes"
+import (
+	"bytes"
+	"strings"
+)
 
 // Limits bound what a Scanner keeps of a message. Beyond them the message is
 // still counted and stored whole, only its description gets coarser.
@@ -477,4 +480,19 @@ func (s *Scanner) closeTo(n int, end, lines int64) {
 		}
 	}
 	s.open = s.open[:n]
+}
+
+// defectNames are in the order of the bits.
+var defectNames = [...]string{"bare-cr", "bare-lf", "nul", "8bit", "8bit-header", "long-line", "no-empty-line",
+	"header-too-big", "too-deep", "too-many-parts", "no-boundary", "not-closed", "bad-header-line", "encoded-message"}
+
+// String returns the names of the defects, for the log.
+func (d Defects) String() string {
+	var names []string
+	for i, name := range defectNames {
+		if d&(1<<i) != 0 {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, ",")
 }

@@ -15,16 +15,14 @@ func (p *Part) AppendBodyStructure(dst []byte, extended bool) []byte {
 	return append(dst, ')')
 }
 
-// emptyPart stands for the parts of a multipart that has none: the grammar
-// asks for at least one.
-const emptyPart = `("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 0 0)`
-
 func (p *Part) appendMultipart(dst []byte, extended bool) []byte {
 	for _, c := range p.Children {
 		dst = c.AppendBodyStructure(dst, extended)
 	}
 	if len(p.Children) == 0 {
-		dst = append(dst, emptyPart...)
+		// The grammar asks for at least one part.
+		empty := Part{Type: "text", Subtype: "plain", Encoding: "7bit"}
+		dst = empty.AppendBodyStructure(dst, extended)
 	}
 	dst = append(dst, ' ')
 	dst = appendString(dst, p.Subtype)
