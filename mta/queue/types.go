@@ -16,11 +16,14 @@ type Message struct {
 	SMTPUTF8    bool
 	Body8Bit    bool
 	Header      []byte    // as accepted, with trace fields and empty line
-	Body        blob.Body // always in a blob
+	Body        blob.Body // in a blob, or inline when it is small
 	Client      string    // who brought it, for log and DSN
 	Accepted    time.Time // zero: the database's now
 	Expires     time.Time // when the sender is told that it failed; zero: the queue's lifetime from now
 }
+
+// Size returns the octets of the message as it is sent.
+func (m *Message) Size() int64 { return int64(len(m.Header)) + m.Body.Size }
 
 // Recipient is one forward-path on its way. Each has a schedule of its own.
 type Recipient struct {
@@ -33,4 +36,64 @@ type Recipient struct {
 	Local string
 	// NextHop overrides the route, host[:port]; "" lets route decide.
 	NextHop string
+	// Held keeps the recipient until somebody releases it.
+	Held bool
+}
+
+// State says what becomes of a recipient now.
+type State int16
+
+// The states of a recipient row.
+const (
+	StateWaiting   State = iota // for its due time
+	StateActive                 // being tried, or its node died and the lease runs
+	StateHeld                   // until released
+	StateFinal                  // the sender is going to be told
+	StateReporting              // is being told
+)
+
+// String returns the word for the state that `dirpost queue` shows.
+func (s State) String() string {
+	return [...]string{"waiting", "active", "held", "final", "reporting"}[s]
+}
+
+// Attempt is the lease of one recipient.
+type Attempt struct {
+	QueueID     envelope.QueueID
+	N           int32 // of the recipient within its message
+	Token       int32 // of the lease
+	Attempts    int   // including this one
+	Shard       int16
+	Destination string // what claims are grouped by; see Destination
+	Told        bool   // the sender knows of the delay
+	Last        Reply  // the outcome before this one
+	Recipient   Recipient
+}
+
+// Reply is what the last attempt came to, as it stands in log and report.
+type Reply struct {
+	Code     int    // SMTP reply code, 0 if nothing was tried
+	Enhanced string // enhanced status code (RFC 3463)
+	Text     string // one line, printable
+	Relay    string // who said so: "mx.example[192.0.2.1]:25", "local", "none"
+}
+
+// Verdict says what becomes of a recipient after an attempt.
+type Verdict int16
+
+// The verdicts.
+const (
+	Done     Verdict = iota + 1 // delivered, or failed with nobody to tell: the row goes
+	Deferred                    // try again after Pause
+	Final                       // failed or delivered, and the sender is told
+	Untried                     // give the lease back; the attempt does not count
+	Told                        // Deferred, and the sender was told of the delay
+)
+
+// Settlement is the end of an Attempt.
+type Settlement struct {
+	Attempt Attempt
+	Verdict Verdict
+	Pause   time.Duration // until the next attempt; of Deferred, Told and Untried
+	Reply   Reply
 }

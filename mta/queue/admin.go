@@ -1,0 +1,134 @@
+package queue
+
+import (
+	"context"
+	"fmt"
+
+	"dirpost/internal/envelope"
+	"dirpost/internal/postgres"
+)
+
+const holdSQL = `
+update outq o
+   set state = 2, next_at = 'infinity', token = o.token + 1
+  from outq_msg m
+ where m.queue_id = o.queue_id
+   and ($1::bigint[] is null or o.queue_id = any ($1))
+   and ($2::text is null or m.reverse_path = $2)
+   and ($3::text is null or o.domain = $3)
+   and ($4::text is null or o.destination = $4)
+   and ($5::smallint[] is null or o.state = any ($5))
+   and o.state = 0`
+
+// Hold keeps waiting recipients from being tried until they are released, and
+// returns how many. Those that are being tried at this moment are left alone: it
+// is too late for them.
+func (q *Queue) Hold(ctx context.Context, f Filter) (int, error) {
+	return q.change(ctx, "hold", holdSQL, f)
+}
+
+const releaseSQL = `
+update outq o
+   set state = 0, next_at = now()
+  from outq_msg m
+ where m.queue_id = o.queue_id
+   and ($1::bigint[] is null or o.queue_id = any ($1))
+   and ($2::text is null or m.reverse_path = $2)
+   and ($3::text is null or o.domain = $3)
+   and ($4::text is null or o.destination = $4)
+   and ($5::smallint[] is null or o.state = any ($5))
+   and o.state = 2`
+
+// Release lets held recipients go, at once, and returns how many.
+func (q *Queue) Release(ctx context.Context, f Filter) (int, error) {
+	n, err := q.change(ctx, "release", releaseSQL, f)
+	if n > 0 {
+		q.Wake()
+	}
+	return n, err
+}
+
+const retrySQL = `
+update outq o
+   set next_at = now()
+  from outq_msg m
+ where m.queue_id = o.queue_id
+   and ($1::bigint[] is null or o.queue_id = any ($1))
+   and ($2::text is null or m.reverse_path = $2)
+   and ($3::text is null or o.domain = $3)
+   and ($4::text is null or o.destination = $4)
+   and ($5::smallint[] is null or o.state = any ($5))
+   and o.state = 0
+   and o.next_at > now()`
+
+// Retry makes waiting recipients due at once, and returns how many.
+func (q *Queue) Retry(ctx context.Context, f Filter) (int, error) {
+	n, err := q.change(ctx, "retry", retrySQL, f)
+	if n > 0 {
+		q.Wake()
+	}
+	return n, err
+}
+
+const lockSQL = `
+select m.queue_id
+  from outq_msg m
+ where ($1::bigint[] is null or m.queue_id = any ($1))
+   and ($2::text is null or m.reverse_path = $2)
+ order by m.queue_id
+   for update`
+
+const deleteSQL = `
+delete from outq o
+ using outq_msg m
+ where m.queue_id = o.queue_id
+   and ($1::bigint[] is null or o.queue_id = any ($1))
+   and ($2::text is null or m.reverse_path = $2)
+   and ($3::text is null or o.domain = $3)
+   and ($4::text is null or o.destination = $4)
+   and ($5::smallint[] is null or o.state = any ($5))`
+
+const finishedSQL = `
+delete from outq_msg m
+ where m.queue_id = any ($1)
+   and not exists (select from outq o where o.queue_id = m.queue_id)`
+
+// Delete takes recipients out of the queue without a report to anybody, and
+// returns how many. A delivery under way is not stopped by it.
+func (q *Queue) Delete(ctx context.Context, f Filter) (int, error) {
+	w := f.where()
+	n := 0
+	err := q.db.InTx(ctx, postgres.Interactive, func(ctx context.Context, tx postgres.Tx) error {
+		rows, err := tx.Query(ctx, lockSQL, w.ids, w.sender)
+		if err != nil {
+			return err
+		}
+		locked, err := postgres.CollectValues[int64](rows)
+		if err != nil {
+			return err
+		}
+		tag, err := tx.Exec(ctx, deleteSQL, locked, w.sender, w.domain, w.destination, w.states)
+		if err != nil {
+			return err
+		}
+		n = int(tag.RowsAffected())
+		_, err = tx.Exec(ctx, finishedSQL, locked)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("delete from queue: %w", err)
+	}
+	return n, nil
+}
+
+func (q *Queue) change(ctx context.Context, what, sql string, f Filter) (int, error) {
+	w := f.where()
+	tag, err := q.db.Exec(ctx, postgres.Interactive, sql, w.ids, w.sender, w.domain, w.destination, w.states)
+	if err != nil {
+		return 0, fmt.Errorf("%s in queue: %w", what, err)
+	}
+	return int(tag.RowsAffected()), nil
+}
+
+// ByID is the Filter of whole messages.
+func ByID(ids ...envelope.QueueID) Filter { return Filter{QueueIDs: ids} }
