@@ -1,0 +1,295 @@
+// Command bench measures mail systems side by side: one workload, the targets
+// one after the other within the same minutes, medians of several rounds, CPU
+// time of all their processes. `make bench` runs it; see docs/benchmarks.md.
+//
+//	bench [-rounds 3] [-only inbound,logins] NAME=ENVFILE...
+//
+// An ENVFILE holds KEY='VALUE' lines as `dirpost demo` writes them; DIRPOST_PID
+// names the root processes of the system. Each target needs the load users
+// u00001… (`dirpost demo --users N`).
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+func main() {
+	rounds := flag.Int("rounds", 3, "rounds of each cell; the median counts")
+	only := flag.String("only", "", "workloads to run, separated by commas (inbound, logins, pop3, idle, grow, large)")
+	users := flag.Int("users", 100, "load users that every target has")
+	idles := flag.Int("idle", 1000, "idle sessions")
+	grown := flag.Int("grow", 100_000, "messages that the grown mailbox holds")
+	factor := flag.Float64("messages", 1, "scale of the number of messages")
+	flag.Parse()
+	if err := run(flag.Args(), *only, bench{rounds: *rounds, users: *users, idle: *idles, grown: *grown, factor: *factor}); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// bench is one run over all targets.
+type bench struct {
+	rounds, users, idle, grown int
+	factor                     float64
+	targets                    []*target
+	out                        *tabwriter.Writer
+	serial                     int
+}
+
+func run(args []string, only string, b bench) error {
+	for _, arg := range args {
+		name, file, ok := strings.Cut(arg, "=")
+		if !ok {
+			return fmt.Errorf("%q is not NAME=ENVFILE", arg)
+		}
+		t, err := readTarget(name, file)
+		if err != nil {
+			return err
+		}
+		b.targets = append(b.targets, t)
+	}
+	if len(b.targets) == 0 {
+		return fmt.Errorf("no target; give NAME=ENVFILE")
+	}
+	b.out = tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	defer b.out.Flush()
+	for _, w := range []struct {
+		name string
+		run  func(*bench) error
+	}{{"inbound", (*bench).inbound}, {"logins", (*bench).logins}, {"pop3", (*bench).pop3}, {"idle", (*bench).idles}, {"grow", (*bench).grow}, {"large", (*bench).large}} {
+		if only != "" && !slices.Contains(strings.Split(only, ","), w.name) {
+			continue
+		}
+		if err := w.run(&b); err != nil {
+			b.out.Flush()
+			return fmt.Errorf("%s: %w", w.name, err)
+		}
+		b.out.Flush()
+		fmt.Println()
+	}
+	return nil
+}
+
+// cell is what one round of one workload on one target gave.
+type cell struct {
+	rate float64       // per second
+	cpu  time.Duration // per unit, all processes of the target
+	p50  time.Duration
+	p99  time.Duration
+}
+
+func median[T ~float64 | ~int64](v []T) T {
+	slices.Sort(v)
+	return v[len(v)/2]
+}
+
+// rounds runs f on every target in turn and reports medians, and the ratio of
+// each target to the last one, the peer.
+func (b *bench) eachRound(label, unit string, f func(t *target) (cell, error)) error {
+	got := make([][]cell, len(b.targets))
+	for range b.rounds {
+		for i, t := range b.targets {
+			c, err := f(t)
+			if err != nil {
+				return fmt.Errorf("%s: %w", t.name, err)
+			}
+			got[i] = append(got[i], c)
+		}
+	}
+	mid := make([]cell, len(got))
+	for i, cells := range got {
+		var rate []float64
+		var cpu, p50, p99 []time.Duration
+		for _, c := range cells {
+			rate, cpu, p50, p99 = append(rate, c.rate), append(cpu, c.cpu), append(p50, c.p50), append(p99, c.p99)
+		}
+		mid[i] = cell{median(rate), median(cpu), median(p50), median(p99)}
+	}
+	last := mid[len(mid)-1]
+	for i, m := range mid {
+		ratio := ""
+		if len(mid) > 1 && i < len(mid)-1 {
+			ratio = fmt.Sprintf("%.2fx", m.rate/last.rate)
+		}
+		fmt.Fprintf(b.out, "%s\t%s\t%.0f %s/s\t%.3f ms CPU\t%.1f ms p50\t%.1f ms p99\t%s\t\n", label, b.targets[i].name, m.rate, unit,
+			float64(m.cpu)/1e6, float64(m.p50)/1e6, float64(m.p99)/1e6, ratio)
+	}
+	b.out.Flush()
+	return nil
+}
+
+func (b *bench) inbound() error {
+	for _, l := range []load{
+		{sessions: 1, messages: 1000, size: 4096, rcpts: 1},
+		{sessions: 8, messages: 2000, size: 4096, rcpts: 1},
+		{sessions: 32, messages: 2000, size: 4096, rcpts: 1},
+		{sessions: 8, messages: 400, size: 4096, rcpts: 10},
+		{sessions: 8, messages: 600, size: 100 << 10, rcpts: 1},
+	} {
+		l.messages = max(l.sessions, int(float64(l.messages)*b.factor))
+		l.users, l.first = b.users, 1
+		label := fmt.Sprintf("inbound %d KiB, %d sessions, %d rcpt", l.size>>10, l.sessions, l.rcpts)
+		if err := b.eachRound(label, "msg", func(t *target) (cell, error) { return b.inboundCell(t, l) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *bench) inboundCell(t *target, l load) (cell, error) {
+	before, err := counts(t, l.first, l.users)
+	if err != nil {
+		return cell{}, err
+	}
+	cpu, err := family(t.pids)
+	if err != nil {
+		return cell{}, err
+	}
+	b.serial++
+	start := time.Now()
+	_, lat, err := inbound(t, l, fmt.Sprintf("%d-%d", start.UnixNano(), b.serial))
+	if err != nil {
+		return cell{}, err
+	}
+	if err := visible(t, l.first, l.users, before+l.messages*l.rcpts); err != nil {
+		return cell{}, err
+	}
+	took := time.Since(start)
+	after, err := family(t.pids)
+	if err != nil {
+		return cell{}, err
+	}
+	return cell{float64(l.messages) / took.Seconds(), (after - cpu) / time.Duration(l.messages), lat[len(lat)/2], lat[len(lat)*99/100]}, nil
+}
+
+func (b *bench) logins() error {
+	for _, secure := range []bool{false, true} {
+		label := "logins IMAP, 16 clients"
+		if secure {
+			label = "logins IMAPS, 16 clients"
+		}
+		err := b.eachRound(label, "login", func(t *target) (cell, error) {
+			cpu, err := family(t.pids)
+			if err != nil {
+				return cell{}, err
+			}
+			const d = 3 * time.Second
+			n, err := logins(t, secure, 16, b.users, d)
+			if err != nil {
+				return cell{}, err
+			}
+			after, err := family(t.pids)
+			return cell{rate: float64(n) / d.Seconds(), cpu: (after - cpu) / time.Duration(max(n, 1))}, err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *bench) pop3() error {
+	return b.eachRound("POP3 drain of 1,000 messages of 4 KiB", "msg", func(t *target) (cell, error) {
+		if err := b.fill(t, b.users, 1000, 4096); err != nil {
+			return cell{}, err
+		}
+		cpu, err := family(t.pids)
+		if err != nil {
+			return cell{}, err
+		}
+		start := time.Now()
+		n, err := drain(t, b.users)
+		if err != nil {
+			return cell{}, err
+		}
+		took := time.Since(start)
+		after, err := family(t.pids)
+		return cell{rate: float64(n) / took.Seconds(), cpu: (after - cpu) / time.Duration(n)}, err
+	})
+}
+
+// fill delivers until the INBOX of load user n holds at least want messages.
+func (b *bench) fill(t *target, n, want, size int) error {
+	have, err := inbox(t, n)
+	if err != nil {
+		return err
+	}
+	if have >= want {
+		return nil
+	}
+	b.serial++
+	l := load{sessions: 16, messages: want - have, size: size, rcpts: 1, users: 1, first: n}
+	if _, _, err := inbound(t, l, fmt.Sprintf("fill%d-%d", time.Now().UnixNano(), b.serial)); err != nil {
+		return err
+	}
+	return visible(t, n, 1, want)
+}
+
+func (b *bench) idles() error {
+	for _, secure := range []bool{false, true} {
+		for _, t := range b.targets {
+			for n := 1; n <= min(b.users, 20); n++ {
+				if err := b.fill(t, n, 20, 4096); err != nil {
+					return err
+				}
+			}
+			before, err := pss(t.pids)
+			if err != nil {
+				return err
+			}
+			sessions, err := idle(t, secure, b.idle, min(b.users, 20))
+			if err != nil {
+				return err
+			}
+			time.Sleep(60 * time.Second)
+			after, err := pss(t.pids)
+			if err != nil {
+				return err
+			}
+			for _, c := range sessions {
+				c.conn.Close()
+			}
+			kind := "plain"
+			if secure {
+				kind = "TLS"
+			}
+			fmt.Fprintf(b.out, "%d idle sessions, %s\t%s\t%.1f KB each\t\n", b.idle, kind, t.name, float64(after-before)/float64(b.idle)/1000)
+			b.out.Flush()
+		}
+	}
+	return nil
+}
+
+// grow compares a delivery into a large mailbox with one into a small one.
+func (b *bench) grow() error {
+	for _, t := range b.targets {
+		big, small := b.users-1, b.users-2
+		if err := b.fill(t, big, b.grown, 512); err != nil {
+			return err
+		}
+		var perBig, perSmall []time.Duration
+		for range b.rounds {
+			for _, n := range []int{small, big} {
+				c, err := b.inboundCell(t, load{sessions: 1, messages: 500, size: 4096, rcpts: 1, users: 1, first: n})
+				if err != nil {
+					return err
+				}
+				if n == big {
+					perBig = append(perBig, c.cpu)
+				} else {
+					perSmall = append(perSmall, c.cpu)
+				}
+			}
+		}
+		mb, ms := median(perBig), median(perSmall)
+		fmt.Fprintf(b.out, "delivery into %d messages\t%s\t%.3f ms CPU\tinto few\t%.3f ms CPU\t%.2fx\t\n", b.grown, t.name, float64(mb)/1e6, float64(ms)/1e6, float64(mb)/float64(ms))
+		b.out.Flush()
+	}
+	return nil
+}
