@@ -138,9 +138,6 @@ func (c *conn) close(ctx context.Context) {
 	c.forgetLogin()
 	c.farewell(c.dead)
 	c.nc.Close()
-	if c.in.own != nil {
-		c.giveBackBuffer()
-	}
 	c.event(ctx, slog.LevelInfo, "session ended", slog.String("helo", c.client.Helo), slog.String("tls", c.client.TLS),
 		slog.String("user", user), slog.Int("commands", c.commands), slog.Int("messages", c.messages),
 		slog.Int("refused", c.refusals), slog.Int64("size", c.octets), slog.Duration("delay", time.Since(c.started)), slog.Any("err", c.dead))

@@ -167,10 +167,6 @@ func (p *pace) set(c *conn) {
 	}
 }
 
-func (c *conn) borrowBuffer() { c.in.borrow(*c.srv.buffers.Get().(*[]byte)) }
+func (c *conn) borrowBuffer() { c.in.borrow(c.srv.buffers.Get().(*[]byte)) }
 
-func (c *conn) giveBackBuffer() {
-	big := c.in.buf
-	c.in.giveBack()
-	c.srv.buffers.Put(&big)
-}
+func (c *conn) giveBackBuffer() { c.srv.buffers.Put(c.in.giveBack()) }

@@ -1,6 +1,7 @@
 package smtpd
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -31,6 +32,7 @@ type accepted struct {
 // nobody@ does not exist there, busy@ cannot be looked up now.
 type recorder struct {
 	discard bool // do not keep content
+	forget  bool // do not keep messages
 
 	mu       sync.Mutex // guards the rest
 	messages []accepted
@@ -120,6 +122,9 @@ func (t *recording) Commit(context.Context) error {
 	t.to.mu.Lock()
 	defer t.to.mu.Unlock()
 	t.to.octets += t.size
+	if t.to.forget {
+		return nil
+	}
 	t.msg.content = t.body.String()
 	t.to.messages = append(t.to.messages, t.msg)
 	return nil
@@ -404,3 +409,39 @@ func (policyNamed) Check(_ context.Context, s policy.Stage, f *policy.Facts) pol
 	}
 	return policy.Verdict{}
 }
+
+// pipeListener is a net.Listener of pipes, for virtual time.
+type pipeListener struct {
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func newPipeListener() *pipeListener {
+	return &pipeListener{conns: make(chan net.Conn), done: make(chan struct{})}
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipeListener) Close() error {
+	l.once.Do(func() { close(l.done) })
+	return nil
+}
+
+func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
+
+func (l *pipeListener) dial(t testing.TB) *talk {
+	client, srv := net.Pipe()
+	l.conns <- srv
+	t.Cleanup(func() { client.Close() })
+	return &talk{t, client, newReader(client)}
+}
+
+func newReader(nc net.Conn) *bufio.Reader { return bufio.NewReaderSize(nc, 64<<10) }

@@ -42,7 +42,8 @@ var (
 type input struct {
 	buf  []byte
 	r, w int
-	own  []byte // the connection's buffer, while buf is one from the pool
+	own  []byte  // the connection's buffer, while buf is one from the pool
+	big  *[]byte // that one
 
 	step  time.Duration // limit of each read
 	until time.Time     // limit of all reads, if set
@@ -80,19 +81,21 @@ func (in *input) makeRoom(limit int) {
 }
 
 // borrow puts big in the place of the buffer.
-func (in *input) borrow(big []byte) {
-	in.own = in.buf
-	in.w = copy(big, in.unread())
-	in.r, in.buf = 0, big
+func (in *input) borrow(big *[]byte) {
+	in.own, in.big = in.buf, big
+	in.w = copy(*big, in.unread())
+	in.r, in.buf = 0, *big
 }
 
-// giveBack is the reverse of borrow.
-func (in *input) giveBack() {
+// giveBack is the reverse of borrow, and returns what was borrowed.
+func (in *input) giveBack() (big *[]byte) {
 	if left := in.w - in.r; left > len(in.own) {
 		in.own = make([]byte, left) // the client pipelined much behind its content
 	}
 	in.w = copy(in.own, in.unread())
-	in.r, in.buf, in.own = 0, in.own, nil
+	big = in.big
+	in.r, in.buf, in.own, in.big = 0, in.own, nil, nil
+	return big
 }
 
 // fill sends what is due and waits for more input (RFC 2920 §3.2: replies are
