@@ -84,53 +84,82 @@ func FuzzScanner(f *testing.F) {
 	for _, msg := range emlFiles(f) {
 		f.Add(msg, uint64(1))
 	}
-	f.Fuzz(func(t *testing.T, msg []byte, seed uint64) {
-		limits := Limits{MaxDepth: 5, MaxParts: 20, MaxHeader: 2000}
-		want, body := scan(msg, limits, whole)
-		if err := checkTree(want, body); err != nil {
-			t.Fatal(err)
-		}
-		if head := msg[:want.HeaderSize]; !bytes.Equal(append(bytes.Clone(head), body...), msg) {
-			t.Fatalf("header %d and body %d are not the message of %d octets", len(head), len(body), len(msg))
-		}
-		if got := want.Header.Bytes(); !bytes.HasPrefix(got, msg[:want.HeaderSize]) || len(got) > int(want.HeaderSize)+4 {
-			t.Fatalf("header %q became %q", msg[:want.HeaderSize], got)
-		}
-		r := rand.New(rand.NewPCG(seed, 0))
-		for _, size := range []int{1, 3, 100} {
-			got, cutBody := scan(msg, limits, func(left int) int { return min(left, 1+r.IntN(size)) })
-			if !bytes.Equal(body, cutBody) {
-				t.Fatalf("body differs when cut")
+	f.Fuzz(checkMessage)
+}
+
+// Messages made of the lines that matter, in any order.
+func TestScannerRandom(t *testing.T) {
+	t.Parallel()
+	lines := []string{"--a", "--b", "--ab", "--a--", "--b--", "--ab-- ", "", "", "text", "-", "--",
+		"Content-Type: multipart/mixed; boundary=a", "Content-Type: multipart/digest; boundary=b",
+		"Content-Type: multipart/mixed; boundary=\"ab\"", "Content-Type: message/rfc822",
+		"Content-Type: text/html; charset=x", "From: a@b.example", "\tfolded", "no field", "\x00\xff"}
+	ends := []string{"\r\n", "\r\n", "\r\n", "\r\n", "\n", "\r", "\r\r\n", ""}
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 5_000 {
+		var msg []byte
+		for range r.IntN(40) {
+			msg = append(msg, lines[r.IntN(len(lines))]...)
+			end := ends[0]
+			if r.IntN(5) == 0 {
+				end = ends[r.IntN(len(ends))]
 			}
-			if want.Defects&DefectHeaderTooBig != 0 && got.HeaderSize != want.HeaderSize {
-				continue // where a header that is too long ends depends on the pieces
-			}
-			if !reflect.DeepEqual(got, want) {
-				t.Fatalf("cut into pieces of up to %d:\n%s %+v\nwhole:\n%s %+v", size, EncodeStructure(got.Root), got, EncodeStructure(want.Root), want)
-			}
+			msg = append(msg, end...)
 		}
-		enc := EncodeStructure(want.Root)
-		dec, err := DecodeStructure(enc)
-		if err != nil {
-			t.Fatal(err)
+		checkMessage(t, msg, r.Uint64())
+		if t.Failed() {
+			t.Fatalf("message %q", msg)
 		}
-		if again := EncodeStructure(dec); !bytes.Equal(again, enc) {
-			t.Fatalf("encoded again: %q, want %q", again, enc)
+	}
+}
+
+// checkMessage holds what is true of every message.
+func checkMessage(t *testing.T, msg []byte, seed uint64) {
+	limits := Limits{MaxDepth: 5, MaxParts: 20, MaxHeader: 2000}
+	want, body := scan(msg, limits, whole)
+	if err := checkTree(want, body); err != nil {
+		t.Fatalf("%q: %v", msg, err)
+	}
+	if head := msg[:want.HeaderSize]; !bytes.Equal(append(bytes.Clone(head), body...), msg) {
+		t.Fatalf("header %d and body %d are not the message of %d octets", len(head), len(body), len(msg))
+	}
+	if got := want.Header.Bytes(); !bytes.HasPrefix(got, msg[:want.HeaderSize]) || len(got) > int(want.HeaderSize)+4 {
+		t.Fatalf("header %q became %q", msg[:want.HeaderSize], got)
+	}
+	r := rand.New(rand.NewPCG(seed, 0))
+	for _, size := range []int{1, 3, 100} {
+		got, cutBody := scan(msg, limits, func(left int) int { return min(left, 1+r.IntN(size)) })
+		if !bytes.Equal(body, cutBody) {
+			t.Fatalf("body differs when cut")
 		}
-		for _, extended := range []bool{false, true} {
-			a, b := dec.AppendBodyStructure(nil, extended), want.Root.AppendBodyStructure(nil, extended)
-			if !bytes.Equal(a, b) {
-				t.Fatalf("structure after decoding %q, before %q", a, b)
-			}
-			if rest, err := parseIMAP(b); err != nil || len(rest) > 0 {
-				t.Fatalf("structure %q is no IMAP: %v, left %q", b, err, rest)
-			}
+		if want.Defects&DefectHeaderTooBig != 0 && got.HeaderSize != want.HeaderSize {
+			continue // where a header that is too long ends depends on the pieces
 		}
-		env := want.Header.Envelope(nil)
-		if rest, err := parseIMAP(env); err != nil || len(rest) > 0 {
-			t.Fatalf("envelope %q is no IMAP: %v, left %q", env, err, rest)
+		if !reflect.DeepEqual(got, want) {
+			t.Fatalf("%q cut into pieces of up to %d:\n%s %+v\nwhole:\n%s %+v", msg, size, EncodeStructure(got.Root), got, EncodeStructure(want.Root), want)
 		}
-	})
+	}
+	enc := EncodeStructure(want.Root)
+	dec, err := DecodeStructure(enc)
+	if err != nil {
+		t.Fatalf("%q: %v", msg, err)
+	}
+	if again := EncodeStructure(dec); !bytes.Equal(again, enc) {
+		t.Fatalf("encoded again: %q, want %q", again, enc)
+	}
+	for _, extended := range []bool{false, true} {
+		a, b := dec.AppendBodyStructure(nil, extended), want.Root.AppendBodyStructure(nil, extended)
+		if !bytes.Equal(a, b) {
+			t.Fatalf("structure after decoding %q, before %q", a, b)
+		}
+		if rest, err := parseIMAP(b); err != nil || len(rest) > 0 {
+			t.Fatalf("structure %q is no IMAP: %v, left %q", b, err, rest)
+		}
+	}
+	env := want.Header.Envelope(nil)
+	if rest, err := parseIMAP(env); err != nil || len(rest) > 0 {
+		t.Fatalf("envelope %q is no IMAP: %v, left %q", env, err, rest)
+	}
 }
 
 // parseIMAP takes a value of RFC 9051 §9: a list, string, number or NIL.
