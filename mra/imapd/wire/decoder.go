@@ -41,7 +41,7 @@ type Limits struct {
 // left of the command; the first error sticks, after it they return zero values
 // and Err tells. Byte slices that they return are valid until the next literal.
 type Decoder struct {
-	r        *Reader
+	src      Source
 	limits   Limits
 	proceed  func() error
 	line     []byte // rest of the current fragment
@@ -52,10 +52,10 @@ type Decoder struct {
 	utf8     bool
 }
 
-// NewDecoder returns a Decoder of commands read from r. proceed asks the client
-// to send a synchronising literal ("+ …") and flushes.
-func NewDecoder(r *Reader, proceed func() error) *Decoder {
-	return &Decoder{r: r, proceed: proceed, finished: true}
+// NewDecoder returns a Decoder of commands read from src. proceed asks the
+// client to send a synchronising literal ("+ …") and flushes.
+func NewDecoder(src Source, proceed func() error) *Decoder {
+	return &Decoder{src: src, proceed: proceed, finished: true}
 }
 
 // SetLimits replaces the limits, from the next command on.
@@ -67,7 +67,7 @@ func (d *Decoder) AcceptUTF8(on bool) { d.utf8 = on }
 
 // Next reads the first line of a command. An error is one of the connection.
 func (d *Decoder) Next() error {
-	line, err := d.r.Line(d.limits.Line)
+	line, err := readLine(d.src, d.limits.Line)
 	d.line, d.err, d.kept, d.open, d.finished = line, err, 0, nil, false
 	return err
 }
@@ -75,7 +75,7 @@ func (d *Decoder) Next() error {
 // Line reads one line that is no command: a response to a SASL challenge, DONE.
 // It is valid until the next read.
 func (d *Decoder) Line(max int) ([]byte, error) {
-	line, err := d.r.Line(max)
+	line, err := readLine(d.src, max)
 	d.line, d.err, d.finished = nil, err, true
 	return line, err
 }
@@ -101,9 +101,8 @@ func (d *Decoder) Finish() error {
 		return nil
 	}
 	d.finished = true
-	var syntax *SyntaxError
-	if d.err != nil && !errors.As(d.err, &syntax) && !errors.Is(d.err, ErrLiteralTooBig) && !errors.Is(d.err, ErrMailboxName) {
-		return d.err
+	if err := d.Broken(); err != nil {
+		return err
 	}
 	skipped := int64(0)
 	if d.open != nil {
@@ -112,7 +111,7 @@ func (d *Decoder) Finish() error {
 		if skipped > d.limits.Skip {
 			return ErrOverrun
 		}
-		if err := d.r.discard(d.open.left); err != nil {
+		if err := discard(d.src, d.open.left); err != nil {
 			return err
 		}
 		d.open = nil
@@ -131,7 +130,7 @@ func (d *Decoder) Finish() error {
 		if skipped += n; skipped > d.limits.Skip {
 			return ErrOverrun
 		}
-		if err := d.r.discard(n); err != nil {
+		if err := discard(d.src, n); err != nil {
 			return err
 		}
 		if err := d.nextFragment(); err != nil {
@@ -141,7 +140,7 @@ func (d *Decoder) Finish() error {
 }
 
 func (d *Decoder) nextFragment() error {
-	line, err := d.r.Line(d.limits.Line)
+	line, err := readLine(d.src, d.limits.Line)
 	d.line = line
 	return err
 }
@@ -415,7 +414,7 @@ func (d *Decoder) literal() []byte {
 		}
 	}
 	b := make([]byte, n)
-	if _, err := io.ReadFull(d.r, b); err != nil {
+	if _, err := io.ReadFull(d.src.Reader(), b); err != nil {
 		d.fail(err)
 		return nil
 	}
@@ -475,7 +474,7 @@ func (d *Decoder) CloseLiteral() {
 	if d.err != nil || d.open == nil {
 		return
 	}
-	if err := d.r.discard(d.open.left); err != nil {
+	if err := discard(d.src, d.open.left); err != nil {
 		d.fail(err)
 		return
 	}
@@ -501,7 +500,7 @@ func (l *literalReader) Read(p []byte) (int, error) {
 	if int64(len(p)) > l.left {
 		p = p[:l.left]
 	}
-	n, err := l.d.r.Read(p)
+	n, err := l.d.src.Reader().Read(p)
 	l.left -= int64(n)
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
@@ -578,4 +577,25 @@ func (d *Decoder) mailboxName(s string) string {
 		return "INBOX"
 	}
 	return name
+}
+
+// Broken returns the error of the connection that ended this command, nil if
+// there was none: a command that the grammar or a limit refuses does not end
+// the connection.
+func (d *Decoder) Broken() error {
+	var syntax *SyntaxError
+	if d.err == nil || errors.As(d.err, &syntax) || errors.Is(d.err, ErrLiteralTooBig) || errors.Is(d.err, ErrMailboxName) {
+		return nil
+	}
+	return d.err
+}
+
+// Rest takes all that is left of the line.
+func (d *Decoder) Rest() string {
+	if d.err != nil {
+		return ""
+	}
+	s := string(d.line)
+	d.line = nil
+	return s
 }

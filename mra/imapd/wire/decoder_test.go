@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bufio"
 	"errors"
 	"io"
 	"reflect"
@@ -9,14 +10,19 @@ import (
 	"testing/iotest"
 )
 
+// source is a connection whose input is that of r, in a buffer of n octets.
+type source struct{ r *bufio.Reader }
+
+func newSource(r io.Reader, n int) source { return source{bufio.NewReaderSize(r, n)} }
+func (s source) Reader() *bufio.Reader    { return s.r }
+
 var testLimits = Limits{Line: 1024, Literal: 64, Command: 96, Skip: 256}
 
 // decoderOn returns a Decoder that has read the first line of in, and counts
 // the continuations it asked for.
 func decoderOn(t testing.TB, in string) (*Decoder, *int) {
 	t.Helper()
-	r := NewReader(iotest.OneByteReader(strings.NewReader(in)))
-	r.Attach(make([]byte, 16))
+	r := newSource(iotest.OneByteReader(strings.NewReader(in)), 16)
 	n := new(int)
 	d := NewDecoder(r, func() error { *n++; return nil })
 	d.SetLimits(testLimits)
@@ -128,15 +134,13 @@ func TestLiteralLimits(t *testing.T) {
 }
 
 func TestLineLimit(t *testing.T) {
-	r := NewReader(strings.NewReader(strings.Repeat("x", 1025) + "\r\n"))
-	r.Attach(make([]byte, 64))
+	r := newSource(strings.NewReader(strings.Repeat("x", 1025)+"\r\n"), 64)
 	d := NewDecoder(r, nil)
 	d.SetLimits(testLimits)
 	if err := d.Next(); !errors.Is(err, ErrLineTooLong) {
 		t.Errorf("Next: %v, want ErrLineTooLong", err)
 	}
-	r = NewReader(strings.NewReader(strings.Repeat("x", 1024) + "\r\n"))
-	r.Attach(make([]byte, 64))
+	r = newSource(strings.NewReader(strings.Repeat("x", 1024)+"\r\n"), 64)
 	d = NewDecoder(r, nil)
 	d.SetLimits(testLimits)
 	if err := d.Next(); err != nil {

@@ -14,8 +14,7 @@ import (
 // name, and returns what it saw as text.
 func drain(r io.Reader) string {
 	var out strings.Builder
-	in := NewReader(r)
-	in.Attach(make([]byte, 32))
+	in := newSource(r, 32)
 	d := NewDecoder(in, func() error { return nil })
 	d.SetLimits(Limits{Line: 512, Literal: 64, Command: 128, Skip: 512})
 	for d.Next() == nil {
@@ -127,8 +126,7 @@ func FuzzString(f *testing.F) {
 			return
 		}
 		for name, enc := range map[string][]byte{"string": AppendString(nil, s), "astring": AppendAString(nil, s)} {
-			r := NewReader(bytes.NewReader(append(enc, "\r\n"...)))
-			r.Attach(make([]byte, 64))
+			r := newSource(bytes.NewReader(append(enc, "\r\n"...)), 64)
 			d := NewDecoder(r, func() error { return nil })
 			d.SetLimits(Limits{Line: 4096, Literal: 1 << 20, Command: 1 << 20})
 			if err := d.Next(); err != nil {
@@ -149,8 +147,7 @@ func FuzzSet(f *testing.F) {
 	f.Add("1:*,5", uint32(9))
 	f.Add("*:2,4294967295", uint32(0))
 	f.Fuzz(func(t *testing.T, s string, largest uint32) {
-		r := NewReader(strings.NewReader(s + "\r\n"))
-		r.Attach(make([]byte, 64))
+		r := newSource(strings.NewReader(s+"\r\n"), 64)
 		d := NewDecoder(r, nil)
 		d.SetLimits(testLimits)
 		if d.Next() != nil {
