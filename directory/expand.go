@@ -58,7 +58,17 @@ type RefusedRecipient struct {
 // Whether a list may be used is asked of the list that was addressed, not of
 // those inside it: who put a list into another one meant it to get the mail.
 func (s *Snapshot) Expand(rcpts []envelope.Recipient, sender *Entry) Expansion {
-	x := expander{s: s, sender: sender, seen: map[Key]progress{}, sent: map[string]struct{}{}}
+	return s.expand(rcpts, expander{sender: sender})
+}
+
+// ExpandReleased is Expand for what has been held and was released: whether the
+// list may be used has been decided.
+func (s *Snapshot) ExpandReleased(rcpts []envelope.Recipient) Expansion {
+	return s.expand(rcpts, expander{released: true})
+}
+
+func (s *Snapshot) expand(rcpts []envelope.Recipient, x expander) Expansion {
+	x.s, x.seen, x.sent = s, map[Key]progress{}, map[string]struct{}{}
 	resolved := make([]Resolution, len(rcpts))
 	for i, r := range rcpts {
 		resolved[i] = s.Resolve(r.Address)
@@ -87,11 +97,12 @@ const (
 )
 
 type expander struct {
-	s      *Snapshot
-	sender *Entry
-	seen   map[Key]progress
-	sent   map[string]struct{} // remote addresses
-	out    Expansion
+	s        *Snapshot
+	sender   *Entry
+	released bool // the lists that are addressed may be used, whoever sends
+	seen     map[Key]progress
+	sent     map[string]struct{} // remote addresses
+	out      Expansion
 }
 
 func (x *expander) refuse(r envelope.Recipient, st envelope.Status) {
@@ -124,7 +135,11 @@ func (x *expander) recipient(rcpt envelope.Recipient, r Resolution) {
 
 // list follows a list that was addressed itself.
 func (x *expander) list(rcpt envelope.Recipient, l *Entry) {
-	switch x.s.MayPost(l, x.sender) {
+	post := PostAllowed
+	if !x.released {
+		post = x.s.MayPost(l, x.sender)
+	}
+	switch post {
 	case PostRefused:
 		x.refuse(rcpt, statusMayNot)
 		return

@@ -117,3 +117,16 @@ func TestExpandKeepsOriginal(t *testing.T) {
 		}
 	}
 }
+
+// What was held for the moderators goes to the members once it is released.
+func TestExpandReleased(t *testing.T) {
+	list := entry(KindList, "list", func(e *Entry) { e.Policy, e.Members, e.Owners = ListModerated, dns("bob"), dns("carol") })
+	s := NewSnapshot([]string{"corp.example"}, []*Entry{list, entry(KindPerson, "bob", nil)})
+	to := []envelope.Recipient{{Address: addr("list@corp.example")}}
+	if x := s.Expand(to, nil); len(x.Held) != 1 || len(x.Local) != 0 {
+		t.Fatalf("from outside: %+v, want held", x)
+	}
+	if x := s.ExpandReleased(to); len(x.Held) != 0 || len(x.Local) != 1 || x.Local[0].Entry.DN != dn("bob") {
+		t.Errorf("released: %+v, want bob", x)
+	}
+}

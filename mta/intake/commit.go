@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"time"
 
 	"dirpost/directory"
 	"dirpost/internal/blob"
@@ -43,7 +42,9 @@ func (t *Transaction) commit(ctx context.Context, settle Settle) (Accepted, erro
 		return Accepted{}, err
 	}
 	exp := t.snap.Expand(t.env.Recipients, t.sender)
-	t.dropLoops(&exp, parsed.Header)
+	if t.sender == nil {
+		dropLoops(&exp, parsed.Header)
+	}
 	if len(exp.Local)+len(exp.Remote)+len(exp.Held) == 0 {
 		return Accepted{}, refusalOf(exp)
 	}
@@ -55,7 +56,7 @@ func (t *Transaction) commit(ctx context.Context, settle Settle) (Accepted, erro
 	return t.door.commit(ctx, p)
 }
 
-// refusalOf is the answer to a message that no recipient may have.
+// refusalOf is the answer to a message that no recipient may have; a list without members is nobody's address.
 func refusalOf(exp directory.Expansion) error {
 	if len(exp.Refused) == 0 {
 		return envelope.ErrNotFound
@@ -92,24 +93,16 @@ type plan struct {
 	recipients map[store.AccountID]directory.LocalRecipient
 	message    *queue.Message // nil without queue rows
 	queued     []queue.Recipient
-	also       []originated // reports, each a message of its own
+	has8Bit    bool
 	settle     Settle
 	env        envelope.Envelope
 	client     envelope.Client
-	start      time.Time
-}
-
-// originated is a message that this one causes: a report to its sender. It is
-// always a queue row of the same transaction, never a nested delivery.
-type originated struct {
-	message    *queue.Message
-	recipients []queue.Recipient
 }
 
 // plan asks the agent about each recipient of ours and lists the rest for the
 // queue. A recipient whose plan cannot be made now becomes a queue row.
 func (t *Transaction) plan(ctx context.Context, exp directory.Expansion, parsed *message.Parsed) *plan {
-	p := &plan{recipients: make(map[store.AccountID]directory.LocalRecipient, len(exp.Local)), env: t.env, client: t.client, start: t.client.Received}
+	p := &plan{recipients: make(map[store.AccountID]directory.LocalRecipient, len(exp.Local)), env: t.env, client: t.client, has8Bit: parsed.Defects&message.Defect8Bit != 0}
 	repeat := repeatKey(t.env.ReversePath, parsed.Header)
 	for _, r := range exp.Local {
 		if len(p.deliveries) >= t.door.cfg.InTransaction {
@@ -126,6 +119,19 @@ func (t *Transaction) plan(ctx context.Context, exp directory.Expansion, parsed 
 		d.Prepend = copyFields(t.env.ReversePath, r.Recipient.Address)
 		p.deliveries = append(p.deliveries, d)
 		p.recipients[d.Account.ID] = r
+	}
+	for _, r := range exp.Held {
+		row := queueRow(r.Recipient, string(r.Entry.Key), "")
+		if r.Entry.Kind == directory.KindList {
+			row.Local = queue.LocalExpand
+		}
+		row.Held = true
+		p.queued = append(p.queued, row)
+	}
+	// Accepted at RCPT and refused now, while others get the message: the
+	// queue finds the same answer and reports it to the sender.
+	for _, r := range exp.Refused {
+		p.queued = append(p.queued, queueRow(r.Recipient, queue.LocalExpand, ""))
 	}
 	for _, r := range exp.Remote {
 		p.queued = append(p.queued, queueRow(r.Recipient, "", r.NextHop))
@@ -161,7 +167,7 @@ func repeatKey(reverse envelope.ReversePath, h message.Header) (key [16]byte) {
 
 // content finishes body and header and fills in what all copies share.
 func (t *Transaction) content(ctx context.Context, p *plan, parsed *message.Parsed) error {
-	body, err := t.body.Finish(ctx, len(p.queued) > 0)
+	body, err := t.body.Finish(ctx, false)
 	t.body = nil
 	if err != nil {
 		return fmt.Errorf("store body: %w", err)
@@ -192,7 +198,7 @@ func (t *Transaction) content(ctx context.Context, p *plan, parsed *message.Pars
 		Index:        store.Index(message.IndexOf(header)),
 	}
 	if len(p.queued) > 0 {
-		p.message = t.queueMessage(p, parsed)
+		p.message = p.queueMessage()
 	}
 	return nil
 }
@@ -208,17 +214,18 @@ func mix(key [16]byte, hash [32]byte) [16]byte {
 	return key
 }
 
-func (t *Transaction) queueMessage(p *plan, parsed *message.Parsed) *queue.Message {
+// queueMessage is what the queue rows of p share.
+func (p *plan) queueMessage() *queue.Message {
 	return &queue.Message{
-		QueueID:     t.queue,
-		ReversePath: t.env.ReversePath,
-		Return:      t.env.Return,
-		EnvID:       t.env.EnvID,
-		SMTPUTF8:    t.env.SMTPUTF8,
-		Body8Bit:    parsed.Defects&message.Defect8Bit != 0,
+		QueueID:     p.content.QueueID,
+		ReversePath: p.env.ReversePath,
+		Return:      p.env.Return,
+		EnvID:       p.env.EnvID,
+		SMTPUTF8:    p.env.SMTPUTF8,
+		Body8Bit:    p.has8Bit,
 		Header:      p.content.Header,
 		Body:        p.content.Body,
-		Client:      t.client.Addr,
+		Client:      p.client.Addr,
 	}
 }
 
@@ -265,7 +272,7 @@ func (d *Door) commit(ctx context.Context, p *plan) (Accepted, error) {
 		delivered, err := d.Store.Commit(ctx, store.Unit{Content: &p.content, Deliveries: p.deliveries, Also: p.alsoFunc(d)})
 		if err == nil {
 			d.emitAccepted(ctx, p, delivered)
-			if len(p.queued)+len(p.also) > 0 {
+			if len(p.queued) > 0 {
 				d.Queue.Wake()
 			}
 			return Accepted{QueueID: p.content.QueueID, Delivered: len(delivered), Queued: len(p.queued)}, nil
@@ -281,17 +288,12 @@ func (d *Door) commit(ctx context.Context, p *plan) (Accepted, error) {
 
 // alsoFunc returns the SQL that goes with the deliveries, nil for none.
 func (p *plan) alsoFunc(d *Door) func(context.Context, postgres.Tx) error {
-	if p.message == nil && len(p.also) == 0 && p.settle == nil {
+	if p.message == nil && p.settle == nil {
 		return nil
 	}
 	return func(ctx context.Context, tx postgres.Tx) error {
 		if p.message != nil {
 			if err := d.Queue.EnqueueTx(ctx, tx, p.message, p.queued); err != nil {
-				return err
-			}
-		}
-		for _, o := range p.also {
-			if err := d.Queue.EnqueueTx(ctx, tx, o.message, o.recipients); err != nil {
 				return err
 			}
 		}
@@ -323,14 +325,8 @@ func (d *Door) postpone(ctx context.Context, p *plan, cause error) error {
 		return cause
 	}
 	p.deliveries = rest
-	body, err := d.Blobs.EnsureBlob(ctx, p.content.Body)
-	if err != nil {
-		return fmt.Errorf("store body for the queue: %w", err)
-	}
-	p.content.Body = body
-	p.message = &queue.Message{
-		QueueID: p.content.QueueID, ReversePath: p.env.ReversePath, Return: p.env.Return, EnvID: p.env.EnvID, SMTPUTF8: p.env.SMTPUTF8,
-		Header: p.content.Header, Body: body, Client: p.client.Addr,
+	if p.message == nil {
+		p.message = p.queueMessage()
 	}
 	d.Log.WarnContext(ctx, "delivery postponed", "queue_id", p.content.QueueID.String(), "nrcpt", len(p.queued), "err", cause)
 	return nil

@@ -341,9 +341,6 @@ func TestSubmission(t *testing.T) {
 	if acc.Queued != 1 || h.queue.rcpts[0].Address.String() != "out@example.org" || h.queue.woken != 1 {
 		t.Errorf("accepted %+v, queue %+v", acc, h.queue.rcpts)
 	}
-	if b := h.queue.messages[0].Body; b.IsInline() {
-		t.Error("a queued message must have a blob")
-	}
 }
 
 // A person sends only as who they are (RFC 6409 §6.1).
@@ -479,5 +476,45 @@ func TestOriginate(t *testing.T) {
 	}
 	if !slices.ContainsFunc(h.queue.rcpts, func(r queue.Recipient) bool { return r.Address.String() == "out@example.org" }) {
 		t.Errorf("queue %+v", h.queue.rcpts)
+	}
+}
+
+// A held list waits in the queue, and reaches its members when it is released.
+func TestHeld(t *testing.T) {
+	list := &directory.Entry{Key: "test:list", DN: "cn=list", Kind: directory.KindList, Primary: address(t, "list@corp.example"),
+		Delivery: directory.StateActive, Policy: directory.ListModerated, Members: []string{"cn=alice"}, Owners: []string{"cn=alice"}}
+	suspended := person("bob", func(e *directory.Entry) { e.Delivery = directory.StateHeld })
+	h := newHouse(t, person("alice", nil), suspended, list)
+	acc, err := h.send(nil, "ann@example.net", []string{"list@corp.example", "bob@corp.example"}, plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if acc.Delivered != 0 || acc.Queued != 2 || !h.queue.rcpts[0].Held || !h.queue.rcpts[1].Held {
+		t.Fatalf("accepted %+v, queue %+v", acc, h.queue.rcpts)
+	}
+	if err := h.DeliverQueued(t.Context(), h.queue.messages[0], h.queue.rcpts, nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"alice", "bob"} {
+		if n := len(h.inbox(name)); n != 1 {
+			t.Errorf("%s has %d messages after the release, want 1", name, n)
+		}
+	}
+}
+
+// A recipient that turns out to be none after RCPT does not keep the others
+// from their mail; the queue reports it to the sender.
+func TestRefusedAmongOthers(t *testing.T) {
+	h := newHouse(t)
+	looped := "Delivered-To: bob@corp.example\r\n" + plain
+	acc, err := h.send(nil, "ann@example.net", []string{"alice@corp.example", "bob@corp.example"}, looped)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if acc.Delivered != 1 || acc.Queued != 1 {
+		t.Fatalf("accepted %+v, want one delivered, one for the queue", acc)
+	}
+	if got := status(h.DeliverQueued(t.Context(), h.queue.messages[0], h.queue.rcpts, nil)); got != "5.4.6" {
+		t.Errorf("the queue finds %q, want 5.4.6", got)
 	}
 }

@@ -61,8 +61,8 @@ func (t *Transaction) mend(h *message.Header) error {
 
 // dropLoops takes out recipients that the message has been delivered to before:
 // another system sends it back to us (RFC 5321 §6.3).
-func (t *Transaction) dropLoops(exp *directory.Expansion, h message.Header) {
-	if t.sender != nil || !h.Has("Delivered-To") {
+func dropLoops(exp *directory.Expansion, h message.Header) {
+	if !h.Has("Delivered-To") {
 		return
 	}
 	seen := map[string]bool{}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 
@@ -26,37 +27,65 @@ func (d *Door) DeliverQueued(ctx context.Context, m *queue.Message, rcpts []queu
 	if err != nil {
 		return err
 	}
-	snap := d.Directory.Snapshot()
-	parsed := &message.Parsed{Header: c.header}
-	p := &plan{
-		content: c.content, settle: settle, start: m.Accepted,
-		recipients: make(map[store.AccountID]directory.LocalRecipient, len(rcpts)),
-		env:        envelope.Envelope{ReversePath: m.ReversePath},
-		client:     envelope.Client{Addr: m.Client},
+	exp, err := d.expandQueued(c, rcpts)
+	if err != nil {
+		return err
 	}
-	repeat := mix(repeatKey(m.ReversePath, c.header), m.Body.Hash)
+	t := &Transaction{door: d, env: envelope.Envelope{ReversePath: m.ReversePath}, client: envelope.Client{Addr: m.Client}}
+	p := t.plan(ctx, exp, &message.Parsed{Header: c.header})
+	p.content, p.settle = c.content, settle
+	key := mix(repeatKey(m.ReversePath, c.header), m.Body.Hash)
 	if strings.Contains(c.header.Get("Message-ID"), m.QueueID.String()) {
-		repeat = [16]byte{} // ours, from mend: the sender gave it none
+		key = [16]byte{} // ours, from mend: the sender gave it none
 	}
-	for _, r := range rcpts {
-		e := snap.ByKey(directory.Key(r.Local))
-		if e == nil {
-			if !snap.Ready() || snap.Stale() {
-				return envelope.ErrDirectory
-			}
-			return envelope.ErrNotFound
+	for i := range p.deliveries {
+		p.deliveries[i].Repeat = key
+	}
+	if len(p.queued) > 0 {
+		if !expands(rcpts) {
+			return envelope.Because(envelope.LocalError, fmt.Errorf("no plan for %d of %d recipients", len(p.queued), len(rcpts)))
 		}
-		local := directory.LocalRecipient{Entry: e, Recipient: envelope.Recipient{Address: r.Address, Original: r.Original, OriginalType: r.OriginalType, Notify: r.Notify}}
-		del, err := d.Planner.Plan(ctx, local, parsed)
-		if err != nil {
-			return fmt.Errorf("plan for %s: %w", r.Address, err)
-		}
-		del.Repeat, del.Prepend = repeat, copyFields(m.ReversePath, r.Address)
-		p.deliveries = append(p.deliveries, del)
-		p.recipients[del.Account.ID] = local
+		// What an address led to beyond this slice is a message of its own
+		// with the same content: the queued one is immutable.
+		next := *m
+		next.QueueID = envelope.QueueID(d.DB.NewID())
+		p.message = &next
 	}
 	_, err = d.commit(ctx, p)
 	return err
+}
+
+func expands(rcpts []queue.Recipient) bool {
+	return slices.ContainsFunc(rcpts, func(r queue.Recipient) bool { return r.Local == queue.LocalExpand })
+}
+
+// expandQueued finds the mailboxes of queued recipients. What is refused is the
+// error: the queue manager reports it.
+func (d *Door) expandQueued(c *queuedContent, rcpts []queue.Recipient) (directory.Expansion, error) {
+	snap := d.Directory.Snapshot()
+	var exp directory.Expansion
+	for _, r := range rcpts {
+		rcpt := envelope.Recipient{Address: r.Address, Original: r.Original, OriginalType: r.OriginalType, Notify: r.Notify}
+		if r.Local == queue.LocalExpand {
+			more := snap.ExpandReleased([]envelope.Recipient{rcpt})
+			exp.Local, exp.Remote, exp.Refused = append(exp.Local, more.Local...), append(exp.Remote, more.Remote...), append(exp.Refused, more.Refused...)
+			continue
+		}
+		e := snap.ByKey(directory.Key(r.Local))
+		switch {
+		case e != nil:
+			exp.Local = append(exp.Local, directory.LocalRecipient{Entry: e, Recipient: rcpt})
+		case !snap.Ready() || snap.Stale():
+			return exp, envelope.ErrDirectory
+		default:
+			return exp, envelope.ErrNotFound
+		}
+	}
+	dropLoops(&exp, c.header)
+	if len(exp.Refused) > 0 {
+		return exp, refusalOf(exp)
+	}
+	return exp, nil
 }
 
 // Originate lets in a message that Dirpost itself wrote: a report, a notice.

@@ -32,13 +32,19 @@ type Recipient struct {
 	OriginalType string
 	Notify       envelope.Notify
 	// Local is the directory key of a mailbox of ours, "" for the outside:
-	// the agent delivers it instead of a transport.
+	// the agent delivers it instead of a transport. LocalExpand asks the
+	// directory again what the address leads to.
 	Local string
 	// NextHop overrides the route, host[:port]; "" lets route decide.
 	NextHop string
 	// Held keeps the recipient until somebody releases it.
 	Held bool
 }
+
+// LocalExpand as Recipient.Local is an address of ours that is expanded when its
+// turn comes: a list or mailbox that was held, a recipient that was accepted and
+// then turned out to be none.
+const LocalExpand = "*"
 
 // State says what becomes of a recipient now.
 type State int16
