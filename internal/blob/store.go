@@ -97,9 +97,9 @@ func (s *Store) newID() ID {
 const touchSQL = `
 with touched as (
   update blob
-     set last_use = $2
+     set last_use = $2::bigint
    where blob_id = $1
-     and last_use < $2 - $3
+     and last_use < $2::bigint - $3::bigint
 )
 select exists (select from blob where blob_id = $1)`
 

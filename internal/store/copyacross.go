@@ -165,61 +165,75 @@ func (s *Store) translation(ctx context.Context, t transfer) (func(Flags) Flags,
 	}, nil
 }
 
+// source is a message that is about to be placed in a mailbox.
+type source struct {
+	UID     imap.UID
+	Message MessageID
+	Flags   Flags
+	Size    int64
+}
+
 // copyAcrossTx makes the copies. All rows that count are locked.
 func (s *Store) copyAcrossTx(ctx context.Context, tx postgres.Tx, t transfer, los, his []int64, translate func(Flags) Flags) (res CopyResult, seq ModSeq, err error) {
 	rows, err := tx.Query(ctx, sourceSQL, t.src.Account, t.src.Mailbox, los, his)
 	if err != nil {
 		return res, 0, err
 	}
-	type row struct {
-		UID     imap.UID
-		Message MessageID
-		Flags   Flags
-		Size    int64
-	}
-	found, err := postgres.CollectRows[row](rows)
+	found, err := postgres.CollectRows[source](rows)
 	if err != nil || len(found) == 0 {
 		return res, 0, err
 	}
-	var (
-		old, ids, flags, sizes  []int64
-		unseen, deleted, octets int64
-		copied                  = map[MessageID]int64{} // one message twice in src stays one
-		fresh                   []int64
-	)
-	for _, r := range found {
+	var old, fresh []int64
+	copied := map[MessageID]MessageID{} // one message twice in src stays one
+	for i := range found {
+		r := &found[i]
+		res.Source = append(res.Source, r.UID)
 		id, ok := copied[r.Message]
 		if !ok {
-			id = s.db.NewID()
+			id = MessageID(s.db.NewID())
 			copied[r.Message] = id
-			old, fresh = append(old, int64(r.Message)), append(fresh, id)
+			old, fresh = append(old, int64(r.Message)), append(fresh, int64(id))
 		}
-		f := translate(r.Flags)
-		ids, flags, sizes = append(ids, id), append(flags, int64(f)), append(sizes, r.Size)
-		unseen, deleted, octets = unseen+int64(^f&FlagSeen), deleted+int64(f&FlagDeleted>>3), octets+r.Size
-		res.Source = append(res.Source, r.UID)
+		r.Message, r.Flags = id, translate(r.Flags)
 	}
 	if _, err := tx.Exec(ctx, copyMessageRowsSQL, t.src.Account, t.dst.Account, old, fresh); err != nil {
 		return res, 0, err
 	}
-	n := int64(len(found))
-	var validity, first int64
-	if err := tx.QueryRow(ctx, placeSQL, t.dst.Account, t.dst.Mailbox, n, unseen, deleted, octets).Scan(&validity, &seq, &first); err != nil {
-		return res, 0, err
-	}
-	if _, err := tx.Exec(ctx, placeRowsSQL, t.dst.Account, t.dst.Mailbox, first, seq, ids, flags, sizes); err != nil {
-		return res, 0, err
-	}
-	tag, err := tx.Exec(ctx, chargeSQL, t.dst.Account, octets, n, t.quota)
+	validity, first, seq, err := placeTx(ctx, tx, t.dst, found, t.quota)
 	if err != nil {
 		return res, 0, err
 	}
-	if tag.RowsAffected() == 0 {
-		return res, 0, &OverQuotaError{t.dst.Account}
-	}
-	res.UIDValidity = uint32(validity)
-	for i := range n {
-		res.Dest = append(res.Dest, imap.UID(first+i))
+	res.UIDValidity = validity
+	for i := range found {
+		res.Dest = append(res.Dest, first+imap.UID(i))
 	}
 	return res, seq, nil
+}
+
+// placeTx puts messages, whose rows in message are there, into a mailbox that
+// the caller has locked together with its account, in the order given.
+func placeTx(ctx context.Context, tx postgres.Tx, dst MailboxKey, messages []source, quota int64) (validity uint32, first imap.UID, seq ModSeq, err error) {
+	var (
+		ids, flags, sizes       []int64
+		unseen, deleted, octets int64
+	)
+	for _, m := range messages {
+		ids, flags, sizes = append(ids, int64(m.Message)), append(flags, int64(m.Flags)), append(sizes, m.Size)
+		unseen, deleted, octets = unseen+int64(^m.Flags&FlagSeen), deleted+int64(m.Flags&FlagDeleted>>3), octets+m.Size
+	}
+	n := int64(len(messages))
+	if err := tx.QueryRow(ctx, placeSQL, dst.Account, dst.Mailbox, n, unseen, deleted, octets).Scan(&validity, &seq, &first); err != nil {
+		return 0, 0, 0, err
+	}
+	if _, err := tx.Exec(ctx, placeRowsSQL, dst.Account, dst.Mailbox, first, seq, ids, flags, sizes); err != nil {
+		return 0, 0, 0, err
+	}
+	tag, err := tx.Exec(ctx, chargeSQL, dst.Account, octets, n, quota)
+	if err != nil {
+		return 0, 0, 0, err
+	}
+	if tag.RowsAffected() == 0 {
+		return 0, 0, 0, &OverQuotaError{dst.Account}
+	}
+	return validity, first, seq, nil
 }

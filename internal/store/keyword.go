@@ -204,9 +204,9 @@ select 1
 	insertKeywordsSQL = `
 insert into keyword (account_id, bit, name)
 select $1, free.bit, new.name
-  from (select row_number() over (order by bit) n, bit
-          from generate_series(8, 62) bit
-         where not exists (select from keyword k where k.account_id = $1 and k.bit = bit)) free
+  from (select row_number() over (order by b) n, b as bit
+          from generate_series(8, 62) b
+         where not exists (select from keyword k where k.account_id = $1 and k.bit = b)) free
   join (select row_number() over (order by i) n, name
           from unnest($2::text[]) with ordinality t (name, i)
          where not exists (select from keyword k where k.account_id = $1 and lower(k.name) = lower(t.name))) new using (n)

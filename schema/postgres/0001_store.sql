@@ -175,3 +175,9 @@ create table repeat (
   primary key (account_id, key)
   -- Grant: select, insert, update, delete
 );
+
+-- Accounts whose grace is over and whose rows are being purged.
+create table dead_account (
+  account_id bigint primary key
+  -- Grant: select, insert, delete
+);
