@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -33,6 +34,7 @@ type accepted struct {
 type recorder struct {
 	discard bool // do not keep content
 	forget  bool // do not keep messages
+	panics  bool // panic@corp.example is a bug of ours
 
 	mu       sync.Mutex // guards the rest
 	messages []accepted
@@ -87,7 +89,7 @@ func (t *recording) AddRecipient(_ context.Context, r envelope.Recipient) error 
 		return envelope.ErrNotFound
 	case a.Key() == "busy@corp.example":
 		return envelope.Because(envelope.StatusDirectory, errors.New("ldap: server is down"))
-	case a.Key() == "panic@corp.example":
+	case a.Key() == "panic@corp.example" && t.to.panics:
 		panic("a bug")
 	}
 	t.msg.env.Recipients = append(t.msg.env.Recipients, r)
@@ -224,7 +226,7 @@ type server struct {
 // pipe has none. set may change anything before it is made.
 func newServer(t testing.TB, role Role, set func(*Config, *Deps)) *server {
 	t.Helper()
-	s := &server{door: &recorder{}, gate: &gate{}, cert: testenv.Certificate(t, "mx.corp.example", "localhost", "127.0.0.1")}
+	s := &server{door: &recorder{panics: true}, gate: &gate{}, cert: testenv.Certificate(t, "mx.corp.example", "localhost", "127.0.0.1")}
 	cfg := DefaultConfig(role, "mx.corp.example")
 	cfg.ErrorDelay = 0
 	deps := Deps{
@@ -445,3 +447,12 @@ func (l *pipeListener) dial(t testing.TB) *talk {
 }
 
 func newReader(nc net.Conn) *bufio.Reader { return bufio.NewReaderSize(nc, 64<<10) }
+
+func readFile(t testing.TB, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
