@@ -188,7 +188,12 @@ func ParseDomain(s string) (string, error) {
 		return strings.ToLower(s), nil
 	}
 	a, err := domainProfile.ToASCII(s)
-	if err != nil || a == "" || strings.HasSuffix(a, ".") {
+	if err != nil || a == "" || strings.HasSuffix(a, ".") || !utf8.ValidString(s) {
+		return "", ErrSyntax
+	}
+	// The mapping can give A-labels that are themselves no names, such as that of
+	// U+FFFD.
+	if again, err := domainProfile.ToASCII(a); err != nil || again != a {
 		return "", ErrSyntax
 	}
 	if len(a) > MaxDomain {
@@ -199,6 +204,8 @@ func ParseDomain(s string) (string, error) {
 
 // plainDomain is the quick way for what nearly every domain is: letters,
 // digits and inner hyphens in labels of at most 63 octets, no A-label.
+// Underscores are let through: RFC 5321 §2.3.5 has none, but there are hosts with
+// one in their name that send mail, and DNS does not mind (RFC 2181 §11).
 func plainDomain(s string) bool {
 	if len(s) > MaxDomain-2 {
 		return false
@@ -217,7 +224,7 @@ func plainDomain(s string) bool {
 			continue
 		}
 		c := s[i]
-		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-') {
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_') {
 			return false
 		}
 	}

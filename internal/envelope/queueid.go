@@ -9,7 +9,7 @@ type QueueID int64
 
 // The alphabet has no vowels and no look-alikes, so that an id is never a word
 // and can be read out on the telephone; it sorts like the number.
-const queueIDAlphabet = "0123456789bcdfghjklmnpqrstvwxyz"
+const queueIDAlphabet = "0123456789bcdfghjkmnpqrstvwxyz"
 
 // ErrQueueID reports a text that is no queue id.
 var ErrQueueID = errors.New("not a queue id")
