@@ -31,6 +31,9 @@ type Config struct {
 	// Hostname is our name in the banner and in the answer to EHLO. It must be
 	// a domain or an address literal (RFC 5321 §4.1.1.1).
 	Hostname string
+	// PostmasterDomain is where <Postmaster> without a domain is (RFC 5321
+	// §4.5.1): the first of our own domains; Hostname if empty.
+	PostmasterDomain string
 	// ImplicitTLS makes TLS begin with the connection (RFC 8314 §3.3).
 	ImplicitTLS bool
 
@@ -77,7 +80,7 @@ type Config struct {
 
 // DefaultConfig returns the settings for role at the host name given.
 func DefaultConfig(role Role, hostname string) Config {
-	cfg := Config{
+	return Config{
 		Role:            role,
 		Hostname:        hostname,
 		MaxSize:         75 << 20,
@@ -99,13 +102,15 @@ func DefaultConfig(role Role, hostname string) Config {
 		CommitTimeout:   9 * time.Minute,
 		Grace:           20 * time.Second,
 	}
-	return cfg
 }
 
 // Validate reports a setting that cannot be meant.
 func (c Config) Validate() error {
 	if _, err := envelope.ParseDomain(c.Hostname); err != nil {
 		return fmt.Errorf("hostname %q is neither a domain nor an address literal", c.Hostname)
+	}
+	if _, err := envelope.ParseDomain(c.PostmasterDomain); err != nil && c.PostmasterDomain != "" {
+		return fmt.Errorf("domain of the postmaster: %q is no domain", c.PostmasterDomain)
 	}
 	for _, n := range []struct {
 		name         string

@@ -152,7 +152,7 @@ func (c *conn) greet(ctx context.Context) error {
 			return err
 		}
 	}
-	if c.srv.deps.Name != nil && c.facts.Addr.IsValid() {
+	if c.srv.deps.Name != nil && c.facts.Addr.IsValid() && !c.facts.Addr.IsLoopback() {
 		nameCtx, cancel := context.WithTimeout(ctx, nameTimeout)
 		c.client.Name = c.srv.deps.Name(nameCtx, c.facts.Addr)
 		cancel()

@@ -228,7 +228,7 @@ func newServer(t testing.TB, role Role, set func(*Config, *Deps)) *server {
 	t.Helper()
 	s := &server{door: &recorder{panics: true}, gate: &gate{}, cert: testenv.Certificate(t, "mx.corp.example", "localhost", "127.0.0.1")}
 	cfg := DefaultConfig(role, "mx.corp.example")
-	cfg.ErrorDelay = 0
+	cfg.ErrorDelay, cfg.PostmasterDomain = 0, "corp.example"
 	deps := Deps{
 		Door: s.door, Auth: s.gate, Log: slog.New(slog.DiscardHandler),
 		TLS: &tls.Config{Certificates: []tls.Certificate{s.cert.TLS}, MinVersion: tls.VersionTLS12},

@@ -89,7 +89,7 @@ func rcptTo(ctx context.Context, c *conn, arg []byte) error {
 		// there may be thousands.
 		return c.reply(statusRecipients)
 	}
-	r, err := wire.ParseRcpt(string(arg), c.srv.cfg.Hostname, c.mail.env.SMTPUTF8)
+	r, err := wire.ParseRcpt(string(arg), c.srv.cfg.PostmasterDomain, c.mail.env.SMTPUTF8)
 	if err != nil {
 		return c.refuse(ctx, "RCPT", err)
 	}

@@ -60,6 +60,9 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if deps.Policy == nil {
 		deps.Policy = policy.New()
 	}
+	if cfg.PostmasterDomain == "" {
+		cfg.PostmasterDomain = cfg.Hostname
+	}
 	s := &Server{cfg: cfg, deps: deps, conns: make(map[*conn]struct{})}
 	s.buffers.New = func() any { b := make([]byte, contentBuffer); return &b }
 	return s, nil
