@@ -244,6 +244,23 @@ func (c *viewCache) removeLocked(e *list.Element) {
 	delete(c.all, v.key)
 }
 
+const firstRecentSQL = `
+select recent_uid
+  from mailbox
+ where account_id = $1
+   and mailbox_id = $2`
+
+// FirstRecent returns what ClaimRecent would, and claims nothing: for EXAMINE
+// and for the RECENT of STATUS (RFC 3501 §6.3.2, §6.3.10).
+func (s *Store) FirstRecent(ctx context.Context, a AccountID, mb MailboxID) (first imap.UID, err error) {
+	var uid int64
+	err = s.db.QueryRow(ctx, postgres.Interactive, firstRecentSQL, a, mb).Scan(&uid)
+	if err == postgres.ErrNoRows {
+		return 0, noMailbox(fmt.Sprint("#", mb))
+	}
+	return imap.UID(uid), wrap("first recent", err)
+}
+
 const claimRecentSQL = `
 with claimed as (
   update mailbox m

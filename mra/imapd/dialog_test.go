@@ -1,6 +1,7 @@
 package imapd
 
 import (
+	"encoding/base64"
 	"fmt"
 	"net"
 	"os"
@@ -42,7 +43,11 @@ func (f *fixture) play(t *testing.T, file string, person int, loggedIn bool) {
 	r := dialog.Runner{
 		Timeout: 20 * time.Second,
 		TLS:     f.tls,
-		Vars:    map[string]string{"user": user, "other": other, "team": team},
+		Vars: map[string]string{
+			"user": user, "other": other, "team": team,
+			"right": base64.StdEncoding.EncodeToString([]byte("\x00" + user + "\x00" + password)),
+			"wrong": base64.StdEncoding.EncodeToString([]byte("\x00" + user + "\x00wrong")),
+		},
 		Dial: func(n int) (net.Conn, error) {
 			switch {
 			case !loggedIn:

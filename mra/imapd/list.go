@@ -2,6 +2,7 @@ package imapd
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
@@ -112,7 +113,10 @@ func list(ctx context.Context, c *conn, dec *wire.Decoder) error {
 		}
 		c.putList("LIST", n, a.returnSubscribed, info)
 		if a.status != 0 && n.exists {
-			c.putStatus(n.name, n.mailbox, a.status) // RFC 5819 §2
+			// RFC 5819 §2. A mailbox that went in between is left out.
+			if err := c.putStatus(ctx, n.name, n.account, n.mailbox, a.status); err != nil && !errors.Is(err, store.ErrNotFound) {
+				return err
+			}
 		}
 	}
 	return c.broken
@@ -216,6 +220,7 @@ func (c *conn) putLsub(n *listed) {
 // listed is a name that LIST may answer with.
 type listed struct {
 	name        string
+	account     store.AccountID
 	mailbox     store.Mailbox
 	exists      bool
 	subscribed  bool
@@ -235,7 +240,7 @@ func (c *conn) tree(ctx context.Context, ms []matcher) ([]*listed, error) {
 		return nil, err
 	}
 	for _, mb := range own {
-		t.add(mb.Name, mb)
+		t.add(mb.Name, c.account.ID, mb)
 	}
 	if slices.ContainsFunc(ms, func(m matcher) bool { return m.mayMatchBelow(sharedRoot) }) {
 		if err := c.addShared(ctx, t); err != nil {
@@ -267,7 +272,7 @@ func (c *conn) addShared(ctx context.Context, t tree) error {
 			// Subscriptions and uses of a shared mailbox are not the
 			// reader's: two mailboxes with \Sent would confuse.
 			mb.Subscribed, mb.SpecialUse = false, ""
-			t.add(fullName(e, mb.Name), mb)
+			t.add(fullName(e, mb.Name), a.ID, mb)
 		}
 	}
 	return nil
@@ -287,9 +292,9 @@ func (t tree) get(name string) *listed {
 }
 
 // add adds a mailbox and the levels above it.
-func (t tree) add(name string, mb store.Mailbox) {
+func (t tree) add(name string, a store.AccountID, mb store.Mailbox) {
 	n := t.get(name)
-	n.mailbox, n.exists, n.subscribed = mb, true, n.subscribed || mb.Subscribed
+	n.account, n.mailbox, n.exists, n.subscribed = a, mb, true, n.subscribed || mb.Subscribed
 	for _, parent := range t.above(name) {
 		parent.hasChildren = true
 	}

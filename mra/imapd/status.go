@@ -68,16 +68,22 @@ func status(ctx context.Context, c *conn, dec *wire.Decoder) error {
 	if err := dec.End(); err != nil {
 		return err
 	}
-	_, mb, err := c.open(ctx, name, errNoMailbox)
+	p, mb, err := c.open(ctx, name, errNoMailbox)
 	if err != nil {
 		return err
 	}
-	c.putStatus(name, mb, items)
-	return nil
+	return c.putStatus(ctx, name, p.account.ID, mb, items)
 }
 
 // putStatus writes a STATUS response.
-func (c *conn) putStatus(name string, mb store.Mailbox, items statusItems) {
+func (c *conn) putStatus(ctx context.Context, name string, a store.AccountID, mb store.Mailbox, items statusItems) error {
+	var recent int64
+	if items&statusRecent != 0 {
+		var err error
+		if recent, err = c.recentOf(ctx, store.MailboxKey{Account: a, Mailbox: mb.ID}); err != nil {
+			return err
+		}
+	}
 	if items&statusHighestModSeq != 0 {
 		c.condstore = true // RFC 7162 §3.1
 	}
@@ -91,7 +97,7 @@ func (c *conn) putStatus(name string, mb store.Mailbox, items statusItems) {
 		value int64
 	}{
 		{statusMessages, "MESSAGES ", mb.Messages},
-		{statusRecent, "RECENT ", c.recentOf(mb)},
+		{statusRecent, "RECENT ", recent},
 		{statusUIDNext, "UIDNEXT ", int64(mb.UIDNext)},
 		{statusUIDValidity, "UIDVALIDITY ", int64(mb.UIDValidity)},
 		{statusUnseen, "UNSEEN ", mb.Unseen},
@@ -107,12 +113,22 @@ func (c *conn) putStatus(name string, mb store.Mailbox, items statusItems) {
 		}
 	}
 	c.put(append(b, ")\r\n"...))
+	return c.broken
 }
 
-// recentOf is the RECENT of a mailbox: that of this session if it is selected.
-func (c *conn) recentOf(mb store.Mailbox) int64 {
-	if c.sel != nil && c.sel.key.Mailbox == mb.ID && c.sel.view.UIDValidity() == mb.UIDValidity {
-		return int64(c.sel.countRecent())
+// recentOf is the RECENT of a mailbox: that of this session if it is selected,
+// else how many messages no session has been told of.
+func (c *conn) recentOf(ctx context.Context, key store.MailboxKey) (int64, error) {
+	if c.sel != nil && c.sel.key == key {
+		return int64(c.sel.countRecent()), nil
 	}
-	return 0
+	first, err := c.srv.store.FirstRecent(ctx, key.Account, key.Mailbox)
+	if err != nil {
+		return 0, err
+	}
+	view, err := c.srv.store.Open(ctx, key.Account, key.Mailbox)
+	if err != nil {
+		return 0, err
+	}
+	return int64(view.Len() - view.Search(first)), nil
 }

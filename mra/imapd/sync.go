@@ -70,13 +70,11 @@ func (c *conn) announce(ctx context.Context, view *store.View, a announcement) e
 // announceNew tells that the mailbox has grown.
 func (c *conn) announceNew(ctx context.Context) error {
 	m := c.sel
-	if !m.readOnly {
-		first, err := c.srv.store.ClaimRecent(ctx, m.key.Account, m.key.Mailbox)
-		if err != nil {
-			return err
-		}
-		m.addRecent(first)
+	first, err := c.claimRecent(ctx, m)
+	if err != nil {
+		return err
 	}
+	m.addRecent(first)
 	c.untagged(strconv.FormatUint(uint64(m.count()), 10) + " EXISTS")
 	c.untagged(strconv.Itoa(m.countRecent()) + " RECENT")
 	return nil
