@@ -23,6 +23,7 @@ func (c *conn) search(ctx context.Context, dec *wire.Decoder, byUID bool) error 
 		return err
 	}
 	if err := recode(s); err != nil {
+		c.forget(s.Return, err)
 		return err
 	}
 	if usesModSeq(&s.Key) {
@@ -36,9 +37,7 @@ func (c *conn) search(ctx context.Context, dec *wire.Decoder, byUID bool) error 
 		return err
 	})
 	if err != nil {
-		if s.Return&wire.ReturnSave != 0 {
-			c.sel.saved = nil // RFC 5182 §2.1: a failed search saves nothing
-		}
+		c.forget(s.Return, err)
 		return err
 	}
 	if s.Return&wire.ReturnSave != 0 {
@@ -164,6 +163,14 @@ func (c *conn) save(r wire.SearchReturn, found bitmap) {
 	}
 	for i := range found.all() {
 		m.saved = append(m.saved, m.view.UIDAt(i))
+	}
+}
+
+// forget drops the saved result when a search that was to save one is answered
+// NO; after BAD it stays (RFC 5182 §2.1).
+func (c *conn) forget(r wire.SearchReturn, err error) {
+	if r&wire.ReturnSave != 0 && c.problemOf(err).status == "NO" {
+		c.sel.saved = nil
 	}
 }
 
