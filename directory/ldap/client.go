@@ -1,0 +1,151 @@
+package ldap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/go-ldap/ldap/v3"
+
+	"dirpost/directory"
+)
+
+// Client talks to the servers of one directory. It connects when it is first
+// asked, and keeps its connections.
+type Client struct {
+	cfg    Config
+	dialer *dialer
+	read   *pool // bound as the service account
+	bind   *pool // bound as whoever logged in last
+}
+
+// New returns a Client for a valid configuration. It asks no server.
+func New(cfg Config) (*Client, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.withDefaults()
+	d, err := newDialer(cfg)
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{cfg: cfg, dialer: d}
+	c.read = newPool(cfg.ReadConnections, c.dialService)
+	c.bind = newPool(cfg.BindConnections, d.dial)
+	return c, nil
+}
+
+// dialService connects and binds as the service account.
+func (c *Client) dialService(ctx context.Context) (*conn, error) {
+	nc, err := c.dialer.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.dialer.bindService(ctx, nc); err != nil {
+		nc.end()
+		return nil, err
+	}
+	return nc, nil
+}
+
+// Name is the name of the directory in the configuration.
+func (c *Client) Name() string { return c.cfg.Name }
+
+// Close ends all connections.
+func (c *Client) Close() {
+	c.read.close()
+	c.bind.close()
+}
+
+// Check connects and reads the base as the service account. Its errors are for
+// the administrator: unreachable server, certificate, password, base.
+func (c *Client) Check(ctx context.Context) error {
+	nc, err := c.read.get(ctx)
+	if err != nil {
+		return err
+	}
+	err = c.readBase(ctx, nc)
+	c.read.put(nc, !broken(err))
+	return err
+}
+
+// readBase reads nothing of the base but that it is there.
+func (c *Client) readBase(ctx context.Context, nc *conn) error {
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
+	defer cancel()
+	var res *ldap.SearchResult
+	err := nc.do(ctx, func() (err error) {
+		res, err = nc.Search(ldap.NewSearchRequest(c.cfg.Base, ldap.ScopeBaseObject, ldap.NeverDerefAliases, 1, 0, false, "(objectClass=*)", []string{"1.1"}, nil))
+		return err
+	})
+	switch {
+	case ldap.IsErrorWithCode(err, ldap.LDAPResultNoSuchObject) || err == nil && len(res.Entries) == 0:
+		return fmt.Errorf("directory %q: %s does not exist, or %s may not read it: correct base", c.cfg.Name, c.cfg.Base, account(c.cfg.BindDN))
+	case err != nil:
+		return fmt.Errorf("read base of directory %q: %w", c.cfg.Name, err)
+	}
+	return nil
+}
+
+func account(dn string) string {
+	if dn == "" {
+		return "anybody"
+	}
+	return dn
+}
+
+// Verify judges the password of e by a simple bind with its DN, one round trip
+// on a kept connection. It implements auth.Verifier: nil means right, a
+// *directory.Refusal that the server said no, anything else that it did not
+// judge.
+//
+// An empty password never reaches the server: there it would ask for an
+// unauthenticated bind, which succeeds (RFC 4513 §5.1.2).
+func (c *Client) Verify(ctx context.Context, e *directory.Entry, password string) error {
+	if password == "" {
+		return &directory.Refusal{Reason: directory.ReasonPassword, Diagnostic: "empty password"}
+	}
+	if e.DN == "" {
+		return fmt.Errorf("entry %s has no DN to bind with", e.Key)
+	}
+	for {
+		nc, err := c.bind.get(ctx)
+		if err != nil {
+			return err
+		}
+		kept := nc.used
+		res, err := c.bindAs(ctx, nc, e.DN, password)
+		c.bind.put(nc, !broken(err))
+		// A server may close an idle connection at any moment. What was sent on
+		// one that broke before it answered was not judged: once more, on another.
+		if kept && broken(err) && ctx.Err() == nil {
+			continue
+		}
+		return judge(res, err)
+	}
+}
+
+func (c *Client) bindAs(ctx context.Context, nc *conn, dn, password string) (*ldap.SimpleBindResult, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
+	defer cancel()
+	var controls []ldap.Control
+	if c.cfg.Preset != PresetAD {
+		controls = append(controls, ldap.NewControlBeheraPasswordPolicy())
+	}
+	var res *ldap.SimpleBindResult
+	err := nc.do(ctx, func() (err error) {
+		res, err = nc.SimpleBind(ldap.NewSimpleBindRequest(dn, password, controls))
+		return err
+	})
+	return res, err
+}
+
+// broken reports whether a connection cannot be used after err: anything that
+// is not the answer of a server.
+func broken(err error) bool {
+	if err == nil {
+		return false
+	}
+	var le *ldap.Error
+	return !errors.As(err, &le) || le.ResultCode >= ldap.ErrorNetwork
+}

@@ -1,0 +1,154 @@
+package ldap
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"dirpost/directory"
+	"dirpost/internal/child"
+	"dirpost/internal/testenv"
+)
+
+func TestVerify(t *testing.T) {
+	t.Parallel()
+	s := testenv.Slapd(t)
+	c := client(t, config(t, s))
+	people := "ou=people," + s.Base
+	tests := []struct {
+		name, dn, password string
+		want               directory.Reason // 0: right
+	}{
+		{"right", "uid=alice," + people, s.UserPassword, 0},
+		{"wrong", "uid=alice," + people, "wrong", directory.ReasonPassword},
+		{"right again on the same connection", "uid=bob," + people, s.UserPassword, 0},
+		{"empty is never sent", "uid=alice," + people, "", directory.ReasonPassword},
+		{"gone", "uid=nobody," + people, s.UserPassword, directory.ReasonPassword},
+		{"shared mailbox has no password", "uid=office,ou=shared," + s.Base, "x", directory.ReasonPassword},
+		{"a DN that is none", "alice", "x", directory.ReasonPassword},
+		{"hostile", "uid=alice)(uid=*," + people, "x", directory.ReasonPassword},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			err := c.Verify(t.Context(), &directory.Entry{Key: "corp:1", DN: tt.dn}, tt.password)
+			var r *directory.Refusal
+			switch {
+			case tt.want == 0 && err != nil:
+				t.Errorf("right password: %v", err)
+			case tt.want != 0 && (!errors.As(err, &r) || r.Reason != tt.want || r.Right):
+				t.Errorf("got %v, want refusal for %v", err, tt.want)
+			}
+		})
+	}
+}
+
+// A directory that is away judges nothing, and the next login finds it again.
+func TestVerifyOutage(t *testing.T) {
+	t.Parallel()
+	s := testenv.Slapd(t)
+	c := client(t, config(t, s))
+	alice := &directory.Entry{Key: "corp:1", DN: "uid=alice,ou=people," + s.Base}
+	must(t, c.Verify(t.Context(), alice, s.UserPassword))
+	s.Stop()
+	var r *directory.Refusal
+	if err := c.Verify(t.Context(), alice, s.UserPassword); err == nil || errors.As(err, &r) {
+		t.Errorf("with the server down: %v", err)
+	}
+	s.Start(t)
+	must(t, c.Verify(t.Context(), alice, s.UserPassword))
+	if err := c.Verify(t.Context(), alice, "wrong"); !errors.As(err, &r) {
+		t.Errorf("wrong: %v", err)
+	}
+}
+
+func TestTransports(t *testing.T) {
+	t.Parallel()
+	s := testenv.Slapd(t)
+	cfg := config(t, s)
+	other, err := child.NewAuthority("an authority of somebody else")
+	must(t, err)
+	tests := []struct {
+		name   string
+		change func(*Config)
+		want   string // part of the error, "" for success
+	}{
+		{"ldaps", func(c *Config) {}, ""},
+		{"starttls", func(c *Config) { c.URLs = []string{s.URL} }, ""},
+		{"ldapi", func(c *Config) { c.URLs = []string{s.SocketURL} }, ""},
+		{"clear on loopback", func(c *Config) { c.URLs, c.TLS = []string{s.URL}, "none" }, ""},
+		{"failover", func(c *Config) { c.URLs = []string{"ldaps://127.0.0.1:1", s.TLSURL} }, ""},
+		{"unknown CA", func(c *Config) { c.CA = string(other.PEM()) }, "certificate"},
+		{"starttls with unknown CA", func(c *Config) { c.URLs, c.CA = []string{s.URL}, string(other.PEM()) }, "certificate"},
+		{"other name", func(c *Config) { c.ServerName = "ldap.other.example" }, "certificate"},
+		{"wrong password", func(c *Config) { c.BindPassword = "x" }, "correct bind_dn or bind_password"},
+		{"wrong base", func(c *Config) { c.Base = "ou=nowhere," + s.Base }, "correct base"},
+		{"nobody there", func(c *Config) { c.URLs = []string{"ldaps://127.0.0.1:1"} }, "connect to directory"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			cfg := cfg
+			tt.change(&cfg)
+			err := client(t, cfg).Check(t.Context())
+			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+				t.Errorf("Check = %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+// A server that takes a connection and never answers ends with the context.
+func TestSilentServer(t *testing.T) {
+	t.Parallel()
+	for _, url := range []string{"ldaps://" + silent(t), "ldap://" + silent(t)} {
+		c := client(t, Config{Name: "corp", URLs: []string{url}, Base: "dc=x", ConnectTimeout: 50 * time.Millisecond})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := c.Check(ctx); err == nil || ctx.Err() != nil {
+			t.Errorf("%s: %v", url, err)
+		}
+	}
+}
+
+func TestConfigValidate(t *testing.T) {
+	t.Parallel()
+	good := Config{Name: "corp", URLs: []string{"ldaps://ldap.corp.example", "ldap://ldap2.corp.example:3389", "ldapi://%2Frun%2Fldapi"}, Base: "dc=corp,dc=example"}
+	must(t, good.Validate())
+	tests := []struct {
+		name   string
+		change func(*Config)
+		want   string
+	}{
+		{"no name", func(c *Config) { c.Name = "" }, "name:"},
+		{"colon in name", func(c *Config) { c.Name = "a:b" }, "name:"},
+		{"preset", func(c *Config) { c.Preset = "exchange" }, "preset:"},
+		{"no servers", func(c *Config) { c.URLs = nil }, "urls:"},
+		{"scheme", func(c *Config) { c.URLs = []string{"https://x"} }, "urls:"},
+		{"path", func(c *Config) { c.URLs = []string{"ldap://x/dc=y"} }, "urls:"},
+		{"no host", func(c *Config) { c.URLs = []string{"ldap://"} }, "urls:"},
+		{"password in URL", func(c *Config) { c.URLs = []string{"ldaps://a:b@x"} }, "urls:"},
+		{"clear over the network", func(c *Config) { c.TLS = "none" }, "in clear"},
+		{"tls", func(c *Config) { c.TLS = "maybe" }, "tls:"},
+		{"base", func(c *Config) { c.Base = "corp.example" }, "base:"},
+		{"no base", func(c *Config) { c.Base = "" }, "base:"},
+		{"filter", func(c *Config) { c.Filter = "(uid=*" }, "filter:"},
+		{"half an account", func(c *Config) { c.BindDN = "cn=x" }, "bind_dn"},
+		{"ca", func(c *Config) { c.CA = "not PEM" }, "ca:"},
+		{"field", func(c *Config) { c.Mapping = map[string][]string{"quotas": {"x"}} }, "quotas"},
+		{"decoder", func(c *Config) { c.Mapping = map[string][]string{"quota": {"x:gallons"}} }, "gallons"},
+		{"follow", func(c *Config) { c.Follow = "hope" }, "follow:"},
+		{"negative", func(c *Config) { c.Timeout = -1 }, "negative"},
+	}
+	for _, tt := range tests {
+		cfg := good
+		tt.change(&cfg)
+		if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: Validate = %v, want %q", tt.name, err, tt.want)
+		}
+		if _, err := New(cfg); err == nil {
+			t.Errorf("%s: New takes it", tt.name)
+		}
+	}
+}

@@ -1,0 +1,224 @@
+package ldap
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/go-ldap/ldap/v3"
+)
+
+// Config is one directory as the administrator describes it.
+type Config struct {
+	// Name is the name of the directory in the configuration. It is part of
+	// every person's key, so it must not change while there are mailboxes.
+	Name string
+	// URLs are the servers, in order of preference: ldaps://host[:636],
+	// ldap://host[:389], ldapi://%2Fpath%2Fof%2Fsocket. All must hold the same
+	// entries.
+	URLs []string
+	// Preset is the family of the directory: "openldap" (any with inetOrgPerson
+	// and groupOfNames) or "ad". It gives filter, mapping and change source
+	// their defaults.
+	Preset string
+	// Base is the DN under which everything is.
+	Base string
+	// Filter selects the entries that mail should know of. "" is the preset's.
+	Filter string
+	// BindDN and BindPassword are the account that reads the directory; it needs
+	// to read the mapped attributes and nothing else. Both empty: anonymous.
+	BindDN       string
+	BindPassword string
+	// TLS is how ldap:// is secured: "starttls", the default, or "none", which
+	// is taken for servers on this host only, since passwords would cross the
+	// network in clear. ldaps:// always verifies.
+	TLS string
+	// CA holds the PEM certificates that may have signed the servers' ones. ""
+	// means those of the system.
+	CA string
+	// ServerName is the name in the servers' certificate, where it is not the
+	// host of the URL.
+	ServerName string
+	// Domain is the NetBIOS name of an AD domain, for logins as DOMAIN\user.
+	Domain string
+	// AliasLogins lets people log in with their further addresses too.
+	AliasLogins bool
+	// Mapping replaces what the preset reads a logical field from: field ->
+	// sources, each "attribute" or "attribute:decoder". See Fields.
+	Mapping map[string][]string
+	// Follow is how changes are seen: "syncrepl" (RFC 4533) or "poll", which
+	// compares everything every PollEvery. "" is the preset's.
+	Follow    string
+	PollEvery time.Duration // default 30 s
+	// RefreshEvery is after how long a followed directory is compared from the
+	// start, in case something was missed. The default is 1 h.
+	RefreshEvery time.Duration
+	// ReadConnections and BindConnections bound the connections of this node.
+	// The defaults are 2 and 8. A bind holds its connection for one round trip.
+	ReadConnections int
+	BindConnections int
+	// ConnectTimeout bounds connecting to one server, TLS and first bind
+	// included, Timeout one request. The defaults are 5 s and 10 s.
+	ConnectTimeout time.Duration
+	Timeout        time.Duration
+}
+
+// The presets.
+const (
+	PresetOpenLDAP = "openldap"
+	PresetAD       = "ad"
+)
+
+// The ways to see changes.
+const (
+	FollowSyncrepl = "syncrepl"
+	FollowPoll     = "poll"
+)
+
+// withDefaults fills in what is empty.
+func (c Config) withDefaults() Config {
+	if c.Preset == "" {
+		c.Preset = PresetOpenLDAP
+	}
+	if c.Filter == "" {
+		c.Filter = openLDAPFilter
+		if c.Preset == PresetAD {
+			c.Filter = adFilter
+		}
+	}
+	if c.TLS == "" {
+		c.TLS = "starttls"
+	}
+	if c.Follow == "" {
+		c.Follow = FollowSyncrepl
+		if c.Preset == PresetAD {
+			c.Follow = FollowPoll
+		}
+	}
+	defaultTo(&c.PollEvery, 30*time.Second)
+	defaultTo(&c.RefreshEvery, time.Hour)
+	defaultTo(&c.ConnectTimeout, 5*time.Second)
+	defaultTo(&c.Timeout, 10*time.Second)
+	defaultTo(&c.ReadConnections, 2)
+	defaultTo(&c.BindConnections, 8)
+	return c
+}
+
+func defaultTo[T int | time.Duration](v *T, d T) {
+	if *v == 0 {
+		*v = d
+	}
+}
+
+// Validate reports everything that is wrong with c, in the words of the
+// configuration. It asks no server.
+func (c Config) Validate() error {
+	c = c.withDefaults()
+	var errs []error
+	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if c.Name == "" || strings.ContainsAny(c.Name, ": \t\n") {
+		wrong("name: want a word without colon")
+	}
+	if c.Preset != PresetOpenLDAP && c.Preset != PresetAD {
+		wrong("preset: want %q or %q, not %q", PresetOpenLDAP, PresetAD, c.Preset)
+	}
+	if c.Follow != FollowSyncrepl && c.Follow != FollowPoll {
+		wrong("follow: want %q or %q, not %q", FollowSyncrepl, FollowPoll, c.Follow)
+	}
+	if c.TLS != "starttls" && c.TLS != "none" {
+		wrong(`tls: want "starttls" or "none", not %q`, c.TLS)
+	}
+	if len(c.URLs) == 0 {
+		wrong("urls: want at least one server, such as ldaps://ldap.example.com")
+	}
+	for _, u := range c.URLs {
+		if _, err := c.server(u); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if _, err := ldap.ParseDN(c.Base); err != nil || c.Base == "" {
+		wrong("base: %q is not a DN", c.Base)
+	}
+	if _, err := ldap.CompileFilter(c.Filter); err != nil {
+		wrong("filter: %q: %v", c.Filter, err)
+	}
+	if (c.BindDN == "") != (c.BindPassword == "") {
+		wrong("bind_dn and bind_password: want both or neither")
+	}
+	if c.CA != "" && !x509.NewCertPool().AppendCertsFromPEM([]byte(c.CA)) {
+		wrong("ca: holds no PEM certificate")
+	}
+	if _, err := newMapper(c); err != nil {
+		errs = append(errs, err)
+	}
+	if c.ReadConnections < 0 || c.BindConnections < 0 || c.ConnectTimeout < 0 || c.Timeout < 0 || c.PollEvery < 0 || c.RefreshEvery < 0 {
+		wrong("connections and times must not be negative")
+	}
+	return errors.Join(errs...)
+}
+
+// server is one server to connect to.
+type server struct {
+	url      string
+	network  string // tcp or unix
+	address  string
+	tls      *tls.Config // nil: none
+	startTLS bool
+}
+
+// server reads one URL.
+func (c Config) server(text string) (*server, error) {
+	if path, ok := strings.CutPrefix(text, "ldapi://"); ok { // no host that net/url would take
+		path, err := url.PathUnescape(strings.TrimSuffix(path, "/"))
+		if err != nil || !strings.HasPrefix(path, "/") {
+			return nil, fmt.Errorf("urls: %q: want ldapi://%%2Fpath%%2Fof%%2Fsocket", text)
+		}
+		return &server{url: text, network: "unix", address: path}, nil
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || u.Path != "" && u.Path != "/" || u.User != nil {
+		return nil, fmt.Errorf("urls: %q is not the URL of a server", text)
+	}
+	s := &server{url: text, network: "tcp"}
+	port := ""
+	switch u.Scheme {
+	case "ldap":
+		port = "389"
+		s.startTLS = c.TLS != "none"
+	case "ldaps":
+		port = "636"
+	default:
+		return nil, fmt.Errorf("urls: %q: want ldaps://, ldap:// or ldapi://", text)
+	}
+	if p := u.Port(); p != "" {
+		port = p
+	}
+	host := u.Hostname()
+	s.address = net.JoinHostPort(host, port)
+	if u.Scheme == "ldap" && !s.startTLS {
+		if !isLoopback(host) {
+			return nil, fmt.Errorf(`urls: %q: tls = "none" would send passwords over the network in clear; use ldaps:// or starttls`, text)
+		}
+		return s, nil
+	}
+	s.tls = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host}
+	if c.ServerName != "" {
+		s.tls.ServerName = c.ServerName
+	}
+	if c.CA != "" {
+		s.tls.RootCAs = x509.NewCertPool()
+		s.tls.RootCAs.AppendCertsFromPEM([]byte(c.CA))
+	}
+	return s, nil
+}
+
+func isLoopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
+}

@@ -1,0 +1,37 @@
+// Package ldap speaks to the servers of one directory: it follows their changes
+// for the replica of package directory, maps entries by configuration, and lets
+// the servers judge passwords.
+//
+// # Standards
+//
+// RFC 4511 and RFC 4513 (LDAP, binds, StartTLS), RFC 4533 (content
+// synchronization), RFC 2696 (paging), draft-behera-ldap-password-policy,
+// and of Active Directory [MS-ADTS] range retrieval and the sub-codes of a
+// refused bind.
+//
+// # Concurrency
+//
+// A Client is safe for any number of goroutines. Reading, judging passwords
+// and following use connections of their own, since a bind changes who a
+// connection is and one slow request can stall a connection.
+//
+// # Limits
+//
+// One LDAP message may have 16 MiB, one value of a mapped attribute 4 KiB. Only
+// mapped attributes are asked for.
+//
+// # Security
+//
+// A server that refuses StartTLS, or whose certificate does not verify, gets
+// no connection. Passwords cross no network in clear. Referrals are not
+// followed. An empty password is never sent. People bind with the DN of their
+// entry, never with what they typed, so nothing typed stands in a filter or DN.
+// Programs, files and includes among addresses are never run or opened.
+//
+// # Bugs
+//
+// Syncrepl says nothing about the entries below a renamed one. A renamed
+// container that the filter lets through causes a comparison at once; below any
+// other the new DNs are seen after Config.RefreshEvery, and until then the
+// logins fail. Active Directory is polled.
+package ldap

@@ -1,0 +1,108 @@
+package ldap
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/go-ldap/ldap/v3"
+
+	"dirpost/directory"
+)
+
+// judge turns the answer to a bind into a judgement: nil, a Refusal, or an
+// error that means that the password was not judged.
+func judge(res *ldap.SimpleBindResult, err error) error {
+	policy := policyError(res)
+	if err == nil {
+		if policy == ldap.BeheraChangeAfterReset {
+			// The server let the person in for nothing but the change.
+			return &directory.Refusal{Reason: directory.ReasonMustChange, Right: true, Diagnostic: "ppolicy changeAfterReset"}
+		}
+		return nil
+	}
+	var le *ldap.Error
+	if !errors.As(err, &le) {
+		return fmt.Errorf("bind: %w", err)
+	}
+	diagnostic := ""
+	if le.Err != nil {
+		diagnostic = le.Err.Error()
+	}
+	refuse := func(r directory.Reason, right bool) error {
+		return &directory.Refusal{Reason: r, Right: right, Diagnostic: diagnostic}
+	}
+	switch le.ResultCode {
+	case ldap.LDAPResultInvalidCredentials:
+		switch policy {
+		case ldap.BeheraPasswordExpired:
+			// slapd compares the password before it looks at its age.
+			return refuse(directory.ReasonPasswordExpired, true)
+		case ldap.BeheraAccountLocked:
+			return refuse(directory.ReasonLocked, false)
+		}
+		reason, right := adReason(diagnostic)
+		return refuse(reason, right)
+	case ldap.LDAPResultNoSuchObject, ldap.LDAPResultInappropriateAuthentication, ldap.LDAPResultInvalidDNSyntax:
+		// Gone since the snapshot, or an entry without a password.
+		return refuse(directory.ReasonPassword, false)
+	case ldap.LDAPResultConstraintViolation:
+		// 389ds: "Exceed password retry limit".
+		return refuse(directory.ReasonLocked, false)
+	case ldap.LDAPResultUnwillingToPerform:
+		// 389ds: "Account inactivated", said without looking at the password.
+		return refuse(directory.ReasonDisabled, false)
+	}
+	return fmt.Errorf("bind: %w", err)
+}
+
+// policyError returns the error of the password policy control
+// (draft-behera-ldap-password-policy), -1 for none.
+func policyError(res *ldap.SimpleBindResult) int8 {
+	if res == nil {
+		return -1
+	}
+	for _, c := range res.Controls {
+		if p, ok := c.(*ldap.ControlBeheraPasswordPolicy); ok {
+			return p.Error
+		}
+	}
+	return -1
+}
+
+// adReason reads the sub-code of Active Directory from a diagnostic such as
+// "80090308: LdapErr: DSID-0C0903A9, comment: AcceptSecurityContext error,
+// data 533, v1db1". All but 52e, 525 and 775 are said to a right password
+// only; 775 (locked out) to a wrong one too.
+func adReason(diagnostic string) (reason directory.Reason, right bool) {
+	_, rest, ok := strings.Cut(diagnostic, "data ")
+	if !ok {
+		return directory.ReasonPassword, false
+	}
+	end := strings.IndexFunc(rest, func(r rune) bool { return r == ',' || r == ' ' })
+	if end < 0 {
+		end = len(rest)
+	}
+	code, err := strconv.ParseUint(rest[:end], 16, 32)
+	if err != nil {
+		return directory.ReasonPassword, false
+	}
+	switch code {
+	case 0x530:
+		return directory.ReasonHours, true
+	case 0x531:
+		return directory.ReasonWorkstation, true
+	case 0x532:
+		return directory.ReasonPasswordExpired, true
+	case 0x533:
+		return directory.ReasonDisabled, true
+	case 0x701:
+		return directory.ReasonExpired, true
+	case 0x773:
+		return directory.ReasonMustChange, true
+	case 0x775:
+		return directory.ReasonLocked, false
+	}
+	return directory.ReasonPassword, false
+}

@@ -1,0 +1,79 @@
+package ldap
+
+import (
+	"context"
+	"sync"
+)
+
+// pool keeps connections for one use: reading as the service account, or
+// judging passwords. The two never mix, since a bind changes who a connection
+// is.
+type pool struct {
+	dial  func(context.Context) (*conn, error)
+	slots chan struct{} // one for each connection that may be in use
+
+	mu     sync.Mutex // guards idle and closed
+	idle   []*conn    // the last used at the end
+	closed bool
+}
+
+func newPool(size int, dial func(context.Context) (*conn, error)) *pool {
+	return &pool{dial: dial, slots: make(chan struct{}, size)}
+}
+
+// get returns a connection that is not in use, a new one if there is none. It
+// waits while too many are in use.
+func (p *pool) get(ctx context.Context) (*conn, error) {
+	select {
+	case p.slots <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	if c := p.takeIdle(); c != nil {
+		return c, nil
+	}
+	c, err := p.dial(ctx)
+	if err != nil {
+		<-p.slots
+		return nil, err
+	}
+	return c, nil
+}
+
+func (p *pool) takeIdle() *conn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for n := len(p.idle); n > 0; n = len(p.idle) {
+		c := p.idle[n-1]
+		p.idle = p.idle[:n-1]
+		if !c.IsClosing() {
+			return c
+		}
+		c.end()
+	}
+	return nil
+}
+
+// put gives c back after use. ok says that it may be used again.
+func (p *pool) put(c *conn, ok bool) {
+	p.mu.Lock()
+	if ok = ok && !p.closed && !c.IsClosing(); ok {
+		p.idle = append(p.idle, c)
+	}
+	p.mu.Unlock()
+	if !ok {
+		c.end()
+	}
+	<-p.slots
+}
+
+// close ends the idle connections now and the others after their use.
+func (p *pool) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	for _, c := range p.idle {
+		c.end()
+	}
+	p.idle = nil
+}
