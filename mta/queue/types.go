@@ -76,12 +76,41 @@ type Attempt struct {
 	Recipient   Recipient
 }
 
-// Reply is what the last attempt came to, as it stands in log and report.
+// Reply is what an attempt came to, as it stands in log and report.
 type Reply struct {
-	Code     int    // SMTP reply code, 0 if nothing was tried
-	Enhanced string // enhanced status code (RFC 3463)
+	Code     int    // SMTP reply code of the next hop, 0: not said by one but found by us
+	Enhanced string // enhanced status code (RFC 3463), always there once something was tried
 	Text     string // one line, printable
-	Relay    string // who said so: "mx.example[192.0.2.1]:25", "local", "none"
+	Relay    string // who was asked: "mx.example[192.0.2.1]:25", "local", "none"
+}
+
+// IsDelivered reports whether r is success.
+func (r Reply) IsDelivered() bool { return r.class() == '2' }
+
+// IsPermanent reports whether r is failure for good. What is neither this nor
+// success is tried again.
+func (r Reply) IsPermanent() bool { return r.class() == '5' }
+
+func (r Reply) class() byte {
+	if r.Enhanced == "" {
+		return 0
+	}
+	return r.Enhanced[0]
+}
+
+// Outcome is what a transport reports of one recipient.
+type Outcome struct {
+	Reply Reply
+	// Passed says that the next hop took over the duty to report success
+	// (RFC 3461 §5.2.1).
+	Passed bool
+	// Down says that no host of the destination could be spoken to at all.
+	Down bool
+	// TLS is how the way was protected, "" if it was not.
+	TLS string
+	// Connect and Transmit are the time that it took to get there and to
+	// send: the last two numbers of delays in the log.
+	Connect, Transmit time.Duration
 }
 
 // Verdict says what becomes of a recipient after an attempt.

@@ -1,0 +1,687 @@
+package remote
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"dirpost/internal/blob"
+	"dirpost/internal/envelope"
+	"dirpost/internal/testenv"
+	"dirpost/mta/queue"
+	"dirpost/mta/route"
+
+	"github.com/emersion/go-smtp"
+)
+
+func newTransport(t testing.TB, c Config) *Transport {
+	t.Helper()
+	if c.Hostname == "" {
+		c.Hostname = "mail.us.example"
+	}
+	tr, err := New(c, blob.New(nil), slog.New(slog.DiscardHandler)) // bodies of most tests are inline
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(tr.Close)
+	return tr
+}
+
+// to is the route to servers, in this order.
+func to(t testing.TB, addrs ...string) *route.Route {
+	t.Helper()
+	rt := &route.Route{Kind: route.ByMX, Name: strings.Join(addrs, ",")}
+	for i, a := range addrs {
+		rt.Hops = append(rt.Hops, route.Hop{Host: fmt.Sprintf("mx%d.next.example", i+1), Addr: netip.MustParseAddrPort(a)})
+	}
+	return rt
+}
+
+func address(t testing.TB, s string) envelope.Address {
+	t.Helper()
+	a, err := envelope.ParseAddress(s)
+	if err != nil {
+		t.Fatalf("%s: %v", s, err)
+	}
+	return a
+}
+
+func note(t testing.TB, body string) *queue.Message {
+	return &queue.Message{
+		QueueID: 1, ReversePath: envelope.ReversePathOf(address(t, "alice@corp.example")),
+		Header: []byte("Subject: hello\r\n\r\n"), Body: blob.Body{Size: int64(len(body)), Inline: []byte(body)},
+	}
+}
+
+func attempts(t testing.TB, addresses ...string) (all []queue.Attempt) {
+	for i, s := range addresses {
+		all = append(all, queue.Attempt{QueueID: 1, N: int32(i), Recipient: queue.Recipient{Address: address(t, s)}})
+	}
+	return all
+}
+
+// brief is outcomes as one line: enhanced code, code, relay's port left out.
+func brief(outcomes []queue.Outcome) string {
+	var b strings.Builder
+	for i, o := range outcomes {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "%s %d %s", o.Reply.Enhanced, o.Reply.Code, o.Reply.Text)
+		if o.Down {
+			b.WriteString(" (down)")
+		}
+	}
+	return b.String()
+}
+
+func refuse(code int, enhanced smtp.EnhancedCode, text string) error {
+	return &smtp.SMTPError{Code: code, EnhancedCode: enhanced, Message: text}
+}
+
+func TestDelivery(t *testing.T) {
+	t.Parallel()
+	srv := testenv.SMTP(t, testenv.SMTPRefusal{}, nil)
+	tr := newTransport(t, Config{})
+	body := ".\r\n..dots\r\nlast line\r\n"
+	out := tr.Deliver(t.Context(), to(t, srv.Addr), note(t, body), attempts(t, "bob@next.example", `"two words"@next.example`))
+	for _, o := range out {
+		if !o.Reply.IsDelivered() || o.Reply.Code != 250 || o.Reply.Relay != "mx1.next.example["+strings.Replace(srv.Addr, ":", "]:", 1) || o.Down || o.Passed || o.TLS != "" {
+			t.Errorf("outcome %+v", o)
+		}
+	}
+	got := srv.Messages()
+	if len(got) != 1 || got[0].From != "alice@corp.example" || fmt.Sprint(got[0].To) != "[bob@next.example two words@next.example]" || got[0].Data != "Subject: hello\r\n\r\n"+body {
+		t.Errorf("got %+v", got)
+	}
+}
+
+// The outcome of each recipient is its own.
+func TestRecipients(t *testing.T) {
+	t.Parallel()
+	srv := testenv.SMTP(t, testenv.SMTPRefusal{Rcpt: func(to string) error {
+		switch to[:1] {
+		case "g":
+			return refuse(550, smtp.EnhancedCode{5, 1, 1}, "gone\x1b[2J away")
+		case "b":
+			return refuse(450, smtp.EnhancedCode{4, 2, 0}, "busy")
+		case "n":
+			return refuse(553, smtp.NoEnhancedCode, "no code")
+		}
+		return nil
+	}}, nil)
+	for _, pipelined := range []bool{true, false} {
+		tr := newTransport(t, Config{KeepIdle: -1})
+		addr := srv.Addr
+		if !pipelined {
+			addr = without(t, srv.Addr, "PIPELINING")
+		}
+		out := tr.Deliver(t.Context(), to(t, addr), note(t, "x\r\n"), attempts(t, "ok@next.example", "gone@next.example", "busy@next.example", "nocode@next.example"))
+		want := "2.0.0 250 OK: queued, 5.1.1 550 gone [2J away, 4.2.0 450 busy, 5.0.0 553 no code"
+		if got := brief(out); got != want {
+			t.Errorf("pipelined %v:\n got %s\nwant %s", pipelined, got, want)
+		}
+		out = tr.Deliver(t.Context(), to(t, addr), note(t, "x\r\n"), attempts(t, "gone@next.example"))
+		if got := brief(out); got != "5.1.1 550 gone [2J away" {
+			t.Errorf("pipelined %v, all refused: %s", pipelined, got)
+		}
+	}
+	if n := len(srv.Messages()); n != 2 {
+		t.Errorf("%d messages arrived", n)
+	}
+}
+
+// without is a way to a server that hides one of its extensions.
+func without(t testing.TB, addr, keyword string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				s, err := net.Dial("tcp", addr)
+				if err != nil {
+					return
+				}
+				defer s.Close()
+				go func() { _, _ = io.Copy(s, c); _ = s.Close() }()
+				r := bufio.NewReader(s)
+				for {
+					line, err := r.ReadString('\n')
+					if err != nil {
+						return
+					}
+					if strings.HasPrefix(line, "250-"+keyword) {
+						continue
+					}
+					if _, err := io.WriteString(c, line); err != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// TestScripts plays servers that go-smtp would never be.
+func TestScripts(t *testing.T) {
+	t.Parallel()
+	const hello = "S 220 hi\nC EHLO mail.us.example\nS 250 next\n"
+	const envelope = "C MAIL FROM:<alice@corp.example>\nS 250 ok\nC RCPT TO:<bob@next.example>\nS 250 ok\n"
+	tests := []struct {
+		name    string
+		servers []string // one script a host
+		want    string
+	}{
+		{"greeting 4xx", []string{"S 421 busy"}, "4.0.0 421 refused at greeting: busy (down)"},
+		{"RFC 5321 §3.1: greeting 554 of the only host", []string{"S 554 5.7.1 not you"}, "5.7.1 554 refused at greeting: not you (down)"},
+		{"greeting 554 of one host of two", []string{"S 554 5.7.1 not you", "S 421 busy"}, "4.0.0 421 refused at greeting: busy (down)"},
+		{"the second host takes it", []string{"S 554 no", hello + envelope + "C DATA\nS 354 go\nD\nS 250 2.1.5 taken\nC QUIT"}, "2.1.5 250 taken"},
+		{"RFC 5321 §3.2: only HELO", []string{"S 220 hi\nC EHLO\nS 502 what\nC HELO mail.us.example\nS 250 ok\n" + envelope + "C DATA\nS 354 go\nD\nS 250 ok"}, "2.0.0 250 ok"},
+		{"many lines, no text, no space", []string{"S 220-a\nS 220-b\nS 220\nC EHLO\nS 250\n" + envelope + "C DATA\nS 354\nD\nS 250"}, "2.0.0 250 "},
+		{"keywords in small letters", []string{"S 220 hi\nC EHLO\nS 250-next\nS 250-size 5\nS 250 8bitmime"}, "5.3.4 0 message of 21 octets is larger than the 5 that the next hop takes"},
+		{"SIZE without a limit", []string{"S 220 hi\nC EHLO\nS 250-next\nS 250 SIZE 0\nC MAIL FROM:<alice@corp.example> SIZE=21\nS 250 ok\nC RCPT\nS 250\nC DATA\nS 354\nD\nS 250 ok"}, "2.0.0 250 ok"},
+		{"no SMTP", []string{"S HTTP/1.1 400 Bad Request"}, "4.5.0 0 server does not speak SMTP while receiving the greeting (down)"},
+		{"line without end", []string{"LONG"}, "4.5.0 0 server does not speak SMTP while receiving the greeting (down)"},
+		{"lines without end", []string{"LINES"}, "4.5.0 0 server does not speak SMTP while receiving the greeting (down)"},
+		{"code changes within a reply", []string{"S 220-a\nS 221 b"}, "4.5.0 0 server does not speak SMTP while receiving the greeting (down)"},
+		{"MAIL 4xx, next host", []string{hello + "C MAIL\nS 451 4.7.1 greylisted\nC QUIT", hello + "C MAIL\nS 451 4.7.1 greylisted too\nC QUIT"}, "4.7.1 451 greylisted too"},
+		{"MAIL 5xx is final", []string{hello + "C MAIL\nS 550 5.7.1 go away\nC QUIT", "NEVER"}, "5.7.1 550 go away"},
+		{"DATA 5xx", []string{hello + envelope + "C DATA\nS 554 5.5.1 no\nC QUIT"}, "5.5.1 554 no"},
+		{"after the dot 4xx", []string{hello + envelope + "C DATA\nS 354 go\nD\nS 452 4.3.1 full\nC QUIT"}, "4.3.1 452 full"},
+		{"after the dot 5xx, words of others", []string{hello + envelope + "C DATA\nS 354 go\nD\nS 554-5.7.1 spam\nS 554 5.7.1 see http://next.example\nC QUIT"}, "5.7.1 554 spam see http://next.example"},
+		{"hang up at DATA, next host", []string{hello + envelope + "C DATA\nCLOSE", hello + envelope + "C DATA\nS 354 go\nD\nS 250 ok"}, "2.0.0 250 ok"},
+		{"hang up after the dot: it may have arrived, nobody else is asked", []string{hello + envelope + "C DATA\nS 354 go\nD\nCLOSE", "NEVER"}, "4.4.2 0 lost connection while waiting for the reply to the message, which may arrive twice"},
+		{"421 at RCPT", []string{hello + "C MAIL\nS 250 ok\nC RCPT\nS 421 4.3.2 closing\nCLOSE"}, "4.3.2 421 closing"},
+		{"421 at MAIL", []string{hello + "C MAIL\nS 421 4.3.2 closing\nCLOSE"}, "4.3.2 421 closing"},
+		{"enhanced code of another class", []string{hello + "C MAIL\nS 550 4.7.1 odd\nC QUIT"}, "5.0.0 550 4.7.1 odd"},
+		{"3xx out of place", []string{hello + "C MAIL\nS 354 what\nCLOSE"}, "4.5.0 0 server is out of step"},
+		{"552 for RCPT: RFC 5321 §4.5.3.1.10", []string{hello + "C MAIL\nS 250 ok\nC RCPT\nS 552 too many\nC QUIT"}, "4.5.3 552 too many"},
+		{"552 5.2.2 for RCPT is a full mailbox", []string{hello + "C MAIL\nS 250 ok\nC RCPT\nS 552 5.2.2 full\nC QUIT"}, "5.2.2 552 full"},
+		{"stalls at the greeting", []string{"STALL"}, "4.4.2 0 timed out while receiving the greeting (down)"},
+		{"stalls after the dot", []string{hello + envelope + "C DATA\nS 354 go\nD\nSTALL"}, "4.4.2 0 timed out while waiting for the reply to the message, which may arrive twice"},
+		{"drips a reply", []string{"DRIP"}, "4.4.2 0 timed out while receiving the greeting (down)"},
+		{"RFC 2920 §3.1: 354 for nobody", []string{"S 220 hi\nC EHLO\nS 250-next\nS 250 PIPELINING\nC MAIL\nC RCPT\nC DATA\nS 250 ok\nS 550 5.1.1 no\nS 354 go\nC .\nS 554 none\nC QUIT"}, "5.1.1 550 no"},
+		{"STARTTLS refused, in the clear", []string{"S 220 hi\nC EHLO\nS 250-next\nS 250 STARTTLS\nC STARTTLS\nS 454 no TLS now\n" + envelope + "C DATA\nS 354\nD\nS 250 ok"}, "2.0.0 250 ok"},
+		{"STARTTLS fails: a new connection, never the old one", []string{"S 220 hi\nC EHLO\nS 250-next\nS 250 STARTTLS\nC STARTTLS\nS 220 go\nSTALL-TLS\nAGAIN\n" + hello + envelope + "C DATA\nS 354\nD\nS 250 ok"}, "2.0.0 250 ok"},
+		{"octets injected before the handshake", []string{"S 220 hi\nC EHLO\nS 250-next\nS 250 STARTTLS\nC STARTTLS\nS 220 go\\r\\n250 injected\nCLOSE\nAGAIN\n" + hello + envelope + "C DATA\nS 354\nD\nS 250 ok"}, "2.0.0 250 ok"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var addrs []string
+			for _, script := range tt.servers {
+				addrs = append(addrs, serve(t, script))
+			}
+			tr := newTransport(t, Config{KeepIdle: -1, Timeouts: short})
+			if got := brief(tr.Deliver(t.Context(), to(t, addrs...), note(t, "x\r\n"), attempts(t, "bob@next.example"))); got != tt.want {
+				t.Errorf("\n got %s\nwant %s", got, tt.want)
+			}
+		})
+	}
+}
+
+// short is for servers that stall on purpose; the others answer at once.
+var short = Timeouts{Greeting: 500 * time.Millisecond, Final: 500 * time.Millisecond, Progress: 500 * time.Millisecond, Command: 5 * time.Second}
+
+// serve plays a script to whoever connects: "S text" says, "C prefix" hears, "D"
+// hears a message up to its dot.
+func serve(t testing.TB, script string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	connections := strings.Split(script, "AGAIN\n")
+	wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			if script == "NEVER" || len(connections) == 0 {
+				t.Error("this server must not be asked")
+				_ = c.Close()
+				continue
+			}
+			part := connections[0]
+			connections = connections[1:]
+			wg.Go(func() {
+				defer c.Close()
+				_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+				if err := play(c, part); err != nil {
+					t.Errorf("server: %v", err)
+				}
+			})
+		}
+	})
+	t.Cleanup(func() { _ = l.Close(); wg.Wait() })
+	return l.Addr().String()
+}
+
+func play(c net.Conn, script string) error {
+	r := bufio.NewReader(c)
+	for line := range strings.SplitSeq(strings.TrimSpace(script), "\n") {
+		verb, text, _ := strings.Cut(line, " ")
+		switch verb {
+		case "S":
+			_, _ = io.WriteString(c, strings.ReplaceAll(text, `\r\n`, "\r\n")+"\r\n")
+		case "C":
+			got, err := r.ReadString('\n')
+			if err != nil || !strings.HasPrefix(got, text) {
+				return fmt.Errorf("wanted %q, got %q, %v", text, got, err)
+			}
+		case "D":
+			for got := ""; got != ".\r\n"; {
+				var err error
+				if got, err = r.ReadString('\n'); err != nil {
+					return fmt.Errorf("in DATA: %w", err)
+				}
+			}
+		case "STALL", "CLOSE", "STALL-TLS":
+			if verb == "STALL-TLS" {
+				_, _ = r.Peek(1)
+				_, _ = io.WriteString(c, "this is no TLS\r\n")
+			}
+			if verb != "CLOSE" {
+				_, _ = io.Copy(io.Discard, r)
+			}
+			return nil
+		case "LONG":
+			for range 100 {
+				_, _ = io.WriteString(c, strings.Repeat("2", 100))
+			}
+		case "LINES":
+			for range 100_000 {
+				if _, err := io.WriteString(c, "220-and on\r\n"); err != nil {
+					return nil
+				}
+			}
+		case "DRIP":
+			for {
+				if _, err := io.WriteString(c, "220-and on\r\n"); err != nil {
+					return nil
+				}
+				time.Sleep(20 * time.Millisecond) // this server is slow: that is what it is for
+			}
+		default:
+			return errors.New("script: " + line)
+		}
+	}
+	return nil
+}
+
+// What the next hop cannot take is not sent, and is the message's own failure.
+func TestNotOffered(t *testing.T) {
+	t.Parallel()
+	plain := testenv.SMTP(t, testenv.SMTPRefusal{}, nil)
+	utf8 := testenv.SMTP(t, testenv.SMTPRefusal{}, func(s *smtp.Server) { s.EnableSMTPUTF8 = true; s.MaxMessageBytes = 100 })
+	no8bit := without(t, plain.Addr, "8BITMIME")
+	tr := newTransport(t, Config{})
+	with := func(change func(*queue.Message)) *queue.Message {
+		m := note(t, "x\r\n")
+		change(m)
+		return m
+	}
+	const ok = "2.0.0 250 OK: queued"
+	tests := []struct {
+		name, addr string
+		m          *queue.Message
+		to         []string
+		want       string
+	}{
+		{"SMTPUTF8 asked for but not needed", plain.Addr, with(func(m *queue.Message) { m.SMTPUTF8 = true }), []string{"bob@next.example"}, ok},
+		{"RFC 6531 §4.4: one recipient of two", plain.Addr, note(t, "x\r\n"), []string{"王伟@next.example", "bob@next.example"}, "5.6.7 0 next hop does not take internationalized addresses, " + ok},
+		{"sender", plain.Addr, with(func(m *queue.Message) { m.ReversePath = envelope.ReversePathOf(address(t, "王@corp.example")) }), []string{"bob@next.example"}, "5.6.7 0 next hop does not take internationalized addresses"},
+		{"header", plain.Addr, with(func(m *queue.Message) { m.Header = []byte("Subject: ü\r\n\r\n") }), []string{"bob@next.example"}, "5.6.9 0 next hop does not take internationalized header fields"},
+		{"offered", utf8.Addr, with(func(m *queue.Message) { m.Header = []byte("Subject: ü\r\n\r\n") }), []string{"王伟@next.example"}, ok},
+		{"8-bit content offered", plain.Addr, with(func(m *queue.Message) { m.Body8Bit = true }), []string{"bob@next.example"}, ok},
+		{"8-bit content not offered", no8bit, with(func(m *queue.Message) { m.Body8Bit = true }), []string{"bob@next.example"}, "5.6.3 0 next hop does not take 8-bit content"},
+		{"too large", utf8.Addr, note(t, strings.Repeat("x", 100)), []string{"bob@next.example"}, "5.3.4 0 message of 118 octets is larger than the 100 that the next hop takes"},
+	}
+	for _, tt := range tests {
+		if got := brief(tr.Deliver(t.Context(), to(t, tt.addr), tt.m, attempts(t, tt.to...))); got != tt.want {
+			t.Errorf("%s:\n got %s\nwant %s", tt.name, got, tt.want)
+		}
+	}
+	if m := utf8.Messages()[0]; !m.MailOptions.UTF8 || m.To[0] != "王伟@next.example" {
+		t.Errorf("got %+v", m)
+	}
+}
+
+// RFC 3461: what the sender wants to hear goes along, if the next hop knows DSN.
+func TestDSNParameters(t *testing.T) {
+	t.Parallel()
+	srv := testenv.SMTP(t, testenv.SMTPRefusal{}, func(s *smtp.Server) { s.EnableDSN = true })
+	m := note(t, "x\r\n")
+	m.Return, m.EnvID = envelope.ReturnHeaders, "id +1="
+	a := attempts(t, "bob@next.example", "carol@next.example", "dave@next.example")
+	a[0].Recipient.Original, a[0].Recipient.OriginalType, a[0].Recipient.Notify = "b+ob@corp.example", "rfc822", envelope.NotifySuccess|envelope.NotifyDelay
+	a[1].Recipient.Notify = envelope.NotifyNever
+	a[2].Recipient.Original, a[2].Recipient.OriginalType = "王伟@corp.example", "utf-8"
+	for _, o := range newTransport(t, Config{}).Deliver(t.Context(), to(t, srv.Addr), m, a) {
+		if !o.Passed {
+			t.Errorf("outcome %+v", o)
+		}
+	}
+	got := srv.Messages()[0]
+	if got.MailOptions.Return != smtp.DSNReturnHeaders || got.MailOptions.EnvelopeID != m.EnvID {
+		t.Errorf("MAIL: %+v", got.MailOptions)
+	}
+	var rcpt []string
+	for _, o := range got.RcptOptions {
+		rcpt = append(rcpt, fmt.Sprint(o.Notify, o.OriginalRecipientType, o.OriginalRecipient))
+	}
+	if want := "[[SUCCESS DELAY]RFC822b+ob@corp.example [NEVER] []UTF-8王伟@corp.example]"; fmt.Sprint(rcpt) != want {
+		t.Errorf("RCPT:\n got %v\nwant %v", rcpt, want)
+	}
+}
+
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	good := testenv.SMTP(t, testenv.SMTPRefusal{}, testenv.WithTLS(t, "mx1.next.example"))
+	other := testenv.SMTP(t, testenv.SMTPRefusal{}, testenv.WithTLS(t, "other.example"))
+	clear := testenv.SMTP(t, testenv.SMTPRefusal{}, nil)
+	roots := testenv.Certificate(t).Pool
+	const ok = "2.0.0 250 OK: queued"
+	deny := func(tls.ConnectionState) error { return errors.New("record does not match") }
+	tests := []struct {
+		name, addr string
+		policy     TLSPolicy
+		want       string
+		tls        bool
+	}{
+		{"opportunistic", other.Addr, TLSPolicy{Level: TLSOpportunistic}, ok, true},
+		{"opportunistic, not offered", clear.Addr, TLSPolicy{Level: TLSOpportunistic}, ok, false},
+		{"none", good.Addr, TLSPolicy{Level: TLSNone}, ok, false},
+		{"encrypt, wrong name", other.Addr, TLSPolicy{Level: TLSEncrypt}, ok, true},
+		{"encrypt, not offered", clear.Addr, TLSPolicy{Level: TLSEncrypt}, "4.7.4 0 TLS is required, but the host does not offer it (down)", false},
+		{"verify", good.Addr, TLSPolicy{Level: TLSVerify}, ok, true},
+		{"verify, wrong name", other.Addr, TLSPolicy{Level: TLSVerify}, "4.7.5 0 TLS handshake or verification failed", false},
+		{"DANE says no", good.Addr, TLSPolicy{Level: TLSEncrypt, Verify: deny}, "4.7.5 0 TLS handshake or verification failed: record does not match (down)", false},
+	}
+	for _, tt := range tests {
+		tr := newTransport(t, Config{Roots: roots, Policy: func(context.Context, *route.Route, route.Hop) (TLSPolicy, error) { return tt.policy, nil }})
+		out := tr.Deliver(t.Context(), to(t, tt.addr), note(t, "x\r\n"), attempts(t, "bob@next.example"))
+		if got := brief(out); !strings.HasPrefix(got, tt.want) || (out[0].TLS != "") != tt.tls {
+			t.Errorf("%s:\n got %s, TLS %q\nwant %s", tt.name, got, out[0].TLS, tt.want)
+		}
+	}
+	for _, srv := range []*testenv.SMTPServer{good, other, clear} {
+		for _, m := range srv.Messages() {
+			if m.TLS == (srv == clear) && srv != good {
+				t.Errorf("message came with TLS %v", m.TLS)
+			}
+		}
+	}
+	failing := newTransport(t, Config{Policy: func(context.Context, *route.Route, route.Hop) (TLSPolicy, error) {
+		return TLSPolicy{}, errors.New("DNS")
+	}})
+	if got := brief(failing.Deliver(t.Context(), to(t, good.Addr), note(t, "x\r\n"), attempts(t, "bob@next.example"))); got != "4.7.5 0 TLS policy of the host is not known (down)" {
+		t.Errorf("policy not known: %s", got)
+	}
+}
+
+// The password goes to the smarthost only, and through TLS only.
+func TestSmarthost(t *testing.T) {
+	t.Parallel()
+	login := testenv.SMTPRefusal{Login: func(user, password string) error {
+		if user != "corp" || password != "secret" {
+			return smtp.ErrAuthFailed
+		}
+		return nil
+	}}
+	secure := testenv.SMTP(t, login, testenv.WithTLS(t, "mx1.next.example"))
+	clear := testenv.SMTP(t, login, func(s *smtp.Server) { s.AllowInsecureAuth = true })
+	roots := testenv.Certificate(t).Pool
+	tests := []struct {
+		name, addr string
+		kind       route.Kind
+		config     Config
+		want       string
+	}{
+		{"well", secure.Addr, route.BySmarthost, Config{Login: &Login{User: "corp", Password: "secret"}}, "2.0.0 250 OK: queued"},
+		{"wrong password: our trouble", secure.Addr, route.BySmarthost, Config{Login: &Login{User: "corp", Password: "x"}}, "4.7.0 0 the smarthost refused our login: 535 Authentication failed (down)"},
+		{"not offered in the clear", clear.Addr, route.BySmarthost, Config{Login: &Login{User: "corp", Password: "secret"}}, "4.7.4 0 TLS is required, but the host does not offer it (down)"},
+		{"never in the clear", clear.Addr, route.BySmarthost, Config{SmarthostTLS: TLSOpportunistic, Login: &Login{User: "corp", Password: "secret"}}, "4.7.0 0 the smarthost wants a password without TLS (down)"},
+		{"unless allowed", clear.Addr, route.BySmarthost, Config{SmarthostTLS: TLSNone, Login: &Login{User: "corp", Password: "secret", AllowClear: true}}, "2.0.0 250 OK: queued"},
+		{"never to others", clear.Addr, route.ByMX, Config{Login: &Login{User: "corp", Password: "secret", AllowClear: true}}, "5.7.0 502 Please authenticate first"},
+	}
+	for _, tt := range tests {
+		tt.config.Roots = roots
+		rt := to(t, tt.addr)
+		rt.Kind = tt.kind
+		if got := brief(newTransport(t, tt.config).Deliver(t.Context(), rt, note(t, "x\r\n"), attempts(t, "bob@next.example"))); got != tt.want {
+			t.Errorf("%s:\n got %s\nwant %s", tt.name, got, tt.want)
+		}
+	}
+	if s := fmt.Sprint(&Login{User: "u", Password: "secret"}); strings.Contains(s, "secret") {
+		t.Errorf("a login prints as %s", s)
+	}
+}
+
+// One connection serves many messages, and nobody notices when it has died.
+func TestReuse(t *testing.T) {
+	t.Parallel()
+	srv := testenv.SMTP(t, testenv.SMTPRefusal{Rcpt: func(to string) error {
+		if strings.HasPrefix(to, "gone") {
+			return refuse(550, smtp.EnhancedCode{5, 1, 1}, "gone")
+		}
+		return nil
+	}}, nil)
+	tr := newTransport(t, Config{KeepIdle: time.Minute, MaxMessages: 4})
+	send := func(to_ string) string {
+		return brief(tr.Deliver(t.Context(), to(t, srv.Addr), note(t, "x\r\n"), attempts(t, to_)))
+	}
+	for i := range 8 {
+		rcpt, want := "bob@next.example", "2.0.0 250 OK: queued"
+		if i%2 == 1 { // what was refused leaves no trace in the next transaction
+			rcpt, want = "gone@next.example", "5.1.1 550 gone"
+		}
+		if got := send(rcpt); got != want {
+			t.Errorf("message %d: %s", i, got)
+		}
+	}
+	for _, m := range srv.Messages() {
+		if len(m.To) != 1 {
+			t.Errorf("recipients of two messages in one: %v", m.To)
+		}
+	}
+	if n := srv.Sessions(); n != 2 {
+		t.Errorf("%d connections for 8 messages, at most 4 each", n)
+	}
+	send("bob@next.example")
+	for _, list := range tr.idle.byName { // the server drops who waits
+		for _, w := range list {
+			_ = w.s.raw.Close()
+		}
+	}
+	if got := send("bob@next.example"); got != "2.0.0 250 OK: queued" {
+		t.Errorf("after the idle connection died: %s", got)
+	}
+}
+
+// 421 on an idle connection was said to nobody.
+func TestIdle421(t *testing.T) {
+	t.Parallel()
+	const one = "S 220 hi\nC EHLO\nS 250 next\nC MAIL\nS 250\nC RCPT\nS 250\nC DATA\nS 354\nD\nS 250 ok\n"
+	addr := serve(t, one+"S 421 idle too long\nCLOSE\nAGAIN\n"+one+"C QUIT\nS 221")
+	tr := newTransport(t, Config{KeepIdle: time.Minute})
+	for i := range 2 {
+		if got := brief(tr.Deliver(t.Context(), to(t, addr), note(t, "x\r\n"), attempts(t, "bob@next.example"))); got != "2.0.0 250 ok" {
+			t.Errorf("message %d: %s", i, got)
+		}
+	}
+}
+
+// More recipients than a server takes go in several transactions.
+func TestManyRecipients(t *testing.T) {
+	t.Parallel()
+	srv := testenv.SMTP(t, testenv.SMTPRefusal{}, func(s *smtp.Server) { s.MaxRecipients = 30 })
+	hidden := without(t, srv.Addr, "LIMITS")
+	var list []string
+	for i := range 150 {
+		list = append(list, fmt.Sprintf("u%d@next.example", i))
+	}
+	for _, addr := range []string{srv.Addr, hidden} {
+		before := len(srv.Messages())
+		for i, o := range newTransport(t, Config{}).Deliver(t.Context(), to(t, addr), note(t, "x\r\n"), attempts(t, list...)) {
+			if !o.Reply.IsDelivered() {
+				t.Errorf("recipient %d: %+v", i, o)
+			}
+		}
+		seen := map[string]int{}
+		for _, m := range srv.Messages()[before:] {
+			for _, r := range m.To {
+				seen[r]++
+			}
+		}
+		for _, r := range list {
+			if seen[r] != 1 {
+				t.Errorf("%s got it %d times", r, seen[r])
+			}
+		}
+	}
+}
+
+// A peer that stops reading costs one timeout, not for ever; and when we are
+// told to stop, we stop.
+func TestStalledWrite(t *testing.T) {
+	t.Parallel()
+	const script = "S 220 hi\nC EHLO\nS 250 next\nC MAIL\nS 250\nC RCPT\nS 250\nC DATA\nS 354\n"
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	done := make(chan struct{})
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		_ = play(c, script)
+		<-done // and reads nothing any more
+	}()
+	defer close(done)
+	tr := newTransport(t, Config{Timeouts: short})
+	m := note(t, "")
+	m.Header = append(m.Header, bytes.Repeat([]byte("0123456789012345678901234567890123456789012345678901234567890\r\n"), 1<<18)...)
+	if got := brief(tr.Deliver(t.Context(), to(t, l.Addr().String()), m, attempts(t, "bob@next.example"))); got != "4.4.2 0 timed out while sending the message" {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestNobodyThere(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	_ = l.Close()
+	tr := newTransport(t, Config{})
+	out := tr.Deliver(t.Context(), to(t, addr), note(t, "x\r\n"), attempts(t, "bob@next.example"))
+	if o := out[0]; !o.Down || o.Reply.Relay != "none" || o.Reply.Enhanced != "4.4.1" || !strings.HasSuffix(o.Reply.Text, "connection refused or unreachable") {
+		t.Errorf("got %+v", o)
+	}
+}
+
+// FuzzReply: whatever a server says, the outcome is one printable line of
+// bounded length with a code of the reply's class.
+func FuzzReply(f *testing.F) {
+	for _, s := range []string{"250 ok\r\n", "550-5.1.1 a\r\n550 5.1.1 b\r\n", "421\r\n", "220-\xff\x1b\r\n220 x\n", "25\r\n", "554 5.7.1\r\n", "250-a\r\n251 b\r\n"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		rep, err := readReply(bufio.NewReaderSize(bytes.NewReader(b), maxReplyLine))
+		if err != nil {
+			return
+		}
+		out := rep.outcome("relay")
+		if rep.code < 200 || rep.code > 599 || int(out.Enhanced[0]-'0') != rep.class() || strings.Count(out.Enhanced, ".") != 2 || len(out.Enhanced) > 9 {
+			t.Errorf("code %d, enhanced %q", rep.code, out.Enhanced)
+		}
+		if len(out.Text) > maxReplyText || printable(out.Text) != out.Text {
+			t.Errorf("text %q", out.Text)
+		}
+		var e extensions
+		e.read(rep.lines)
+	})
+}
+
+// FuzzContent: nothing but the end looks like the end, and the receiver gets
+// canonical lines.
+func FuzzContent(f *testing.F) {
+	for _, s := range []string{"", "a", ".", "\n.\n", "\r\n.\r\n", "a\r.\rb", "..\r\n", "\n.\r\nMAIL FROM:<x>\r\n", "\r\r\n"} {
+		f.Add([]byte(s), 3)
+	}
+	f.Fuzz(func(t *testing.T, b []byte, cut int) {
+		var wire bytes.Buffer
+		d := &dotWriter{w: bufio.NewWriter(&wire)}
+		if cut < 0 || cut > len(b) {
+			cut = len(b)
+		}
+		for _, p := range [][]byte{b[:cut], b[cut:]} {
+			if n, err := d.Write(p); n != len(p) || err != nil {
+				t.Fatal(n, err)
+			}
+		}
+		if err := d.close(); err != nil {
+			t.Fatal(err)
+		}
+		sent := wire.String()
+		if sent != ".\r\n" && (!strings.HasSuffix(sent, "\r\n.\r\n") || strings.Count(sent, "\r\n.\r\n") != 1 || strings.HasPrefix(sent, ".\r\n")) {
+			t.Fatalf("%q is sent as %q", b, sent)
+		}
+		if strings.Count(sent, "\r") != strings.Count(sent, "\r\n") || strings.Count(sent, "\n") != strings.Count(sent, "\r\n") {
+			t.Fatalf("%q is sent as %q: lone CR or LF", b, sent)
+		}
+		var got strings.Builder
+		for line := range strings.SplitSeq(strings.TrimSuffix(sent, ".\r\n"), "\r\n") {
+			got.WriteString(strings.TrimPrefix(line, ".") + "\n")
+		}
+		want := strings.ReplaceAll(strings.ReplaceAll(string(b), "\r\n", "\n"), "\r", "\n")
+		if want != "" && !strings.HasSuffix(want, "\n") {
+			want += "\n"
+		}
+		if strings.TrimSuffix(got.String(), "\n") != want {
+			t.Fatalf("%q arrives as %q", b, got.String())
+		}
+	})
+}
+
+func BenchmarkDeliver(b *testing.B) {
+	srv := testenv.SMTP(b, testenv.SMTPRefusal{}, nil)
+	tr := newTransport(b, Config{})
+	m := note(b, strings.Repeat("0123456789012345678901234567890123456789012345678901234567890\r\n", 65))
+	rt, a := to(b, srv.Addr), attempts(b, "bob@next.example")
+	b.ReportAllocs()
+	for b.Loop() {
+		if out := tr.Deliver(b.Context(), rt, m, a); !out[0].Reply.IsDelivered() {
+			b.Fatalf("%+v", out[0])
+		}
+	}
+}
