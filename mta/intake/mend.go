@@ -33,7 +33,7 @@ func (t *Transaction) mend(h *message.Header) error {
 	}
 	sender := len(from) > 1
 	for _, a := range from {
-		switch t.snap.MayUse(t.sender, a) {
+		switch t.mayUse(a) {
 		case directory.UsageNone:
 			return envelope.Because(envelope.Status{Code: 550, Enhanced: "5.7.1", Text: "From address is not yours"}, fmt.Errorf("%s in From of %s", a, t.sender.Key))
 		case directory.UsageOnBehalf:

@@ -22,6 +22,7 @@ type Transaction struct {
 	client envelope.Client
 	id     *auth.Identity   // nil for a stranger
 	sender *directory.Entry // the person of id
+	local  *LocalUser       // the user of this machine, nil for everybody else
 	ours   bool             // originated by Dirpost itself: no fix-ups, no limits on the sender
 	env    envelope.Envelope
 	snap   *directory.Snapshot // the directory as it was at MAIL, to the end
@@ -49,7 +50,7 @@ func (d *Door) Start(c *envelope.Client, id *auth.Identity, m MailParams) (*Tran
 		if t.sender == nil {
 			return nil, envelope.Because(envelope.StatusDirectory, fmt.Errorf("authenticated person %s is not in the directory snapshot", id.Person))
 		}
-		if a, ok := m.ReversePath.Address(); ok && t.snap.MayUse(t.sender, a) == directory.UsageNone {
+		if a, ok := m.ReversePath.Address(); ok && t.mayUse(a) == directory.UsageNone {
 			return nil, envelope.Because(envelope.StatusNotYours, fmt.Errorf("%s may not send as %s", id.Person, a))
 		}
 	}
