@@ -40,6 +40,9 @@ check', 'dirpost migrate', 'dirpost serve'.`,
 		serveCommand(path, std),
 		migrateCommand(path, std),
 		configCommand(path, std),
+		queueCommand(path, std),
+		mailboxCommand(path, std),
+		sendmailCommand(std),
 	)
 	return root
 }

@@ -11,8 +11,10 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"dirpost/internal/envelope"
+	"dirpost/mta/policy"
 
 	"github.com/pelletier/go-toml/v2"
 )
@@ -50,6 +52,7 @@ type ServerSection struct {
 type DomainsSection struct {
 	Local      []string `toml:"local"`
 	Postmaster string   `toml:"postmaster"`
+	Delimiter  string   `toml:"delimiter"`
 }
 
 // DatabaseSection is [database].
@@ -65,22 +68,28 @@ type DatabaseSection struct {
 
 // DirectorySection is [directory.NAME].
 type DirectorySection struct {
-	Type         string   `toml:"type"`
-	Servers      []string `toml:"servers"`
-	StartTLS     bool     `toml:"starttls"`
-	CA           string   `toml:"ca"`
-	Base         string   `toml:"base"`
-	BindDN       string   `toml:"bind_dn"`
-	BindPassword Secret   `toml:"bind_password"`
-	Filter       string   `toml:"filter"`
-	Poll         Duration `toml:"poll"`
-	Timeout      Duration `toml:"timeout"`
+	Preset       string              `toml:"preset"`
+	URLs         []string            `toml:"urls"`
+	TLS          string              `toml:"tls"`
+	CA           string              `toml:"ca"`
+	ServerName   string              `toml:"server_name"`
+	Base         string              `toml:"base"`
+	Filter       string              `toml:"filter"`
+	BindDN       string              `toml:"bind_dn"`
+	BindPassword Secret              `toml:"bind_password"`
+	Domain       string              `toml:"domain"`
+	AliasLogins  bool                `toml:"alias_logins"`
+	Follow       string              `toml:"follow"`
+	PollEvery    Duration            `toml:"poll_every"`
+	Timeout      Duration            `toml:"timeout"`
+	Mapping      map[string][]string `toml:"mapping"`
 }
 
 // AuthSection is [auth].
 type AuthSection struct {
-	PlaintextNetworks []string `toml:"plaintext_networks"`
+	PlaintextLoopback bool     `toml:"plaintext_loopback"`
 	Remember          Duration `toml:"remember"`
+	FailureTime       Duration `toml:"failure_time"`
 }
 
 // TLSSection is [tls].
@@ -104,13 +113,29 @@ type ListenerSection struct {
 
 // MTASection is [mta].
 type MTASection struct {
-	MaxSize       Size     `toml:"max_size"`
-	MaxRecipients int      `toml:"max_recipients"`
-	InTransaction int      `toml:"in_transaction"`
-	Resolvers     []string `toml:"resolvers"`
-	Smarthost     string   `toml:"smarthost"`
-	Sink          string   `toml:"sink"`
-	Lifetime      Duration `toml:"lifetime"`
+	MaxSize       Size          `toml:"max_size"`
+	MaxRecipients int           `toml:"max_recipients"`
+	InTransaction int           `toml:"in_transaction"`
+	Resolvers     []string      `toml:"resolvers"`
+	Smarthost     string        `toml:"smarthost"`
+	Sink          string        `toml:"sink"`
+	Lifetime      Duration      `toml:"lifetime"`
+	Policy        PolicySection `toml:"policy"`
+}
+
+// PolicySection is [mta.policy].
+type PolicySection struct {
+	Exempt         []string    `toml:"exempt"`
+	MaxConnections int         `toml:"max_connections"`
+	MaxConnects    int         `toml:"max_connects"`
+	MaxMessages    int         `toml:"max_messages"`
+	MaxRecipients  int         `toml:"max_recipients"`
+	Window         Duration    `toml:"window"`
+	HeloOwnName    policy.Mode `toml:"helo_own_name"`
+	HeloSyntax     policy.Mode `toml:"helo_syntax"`
+	SenderSyntax   policy.Mode `toml:"sender_syntax"`
+	NullRecipients int         `toml:"null_recipients"`
+	MaxHops        int         `toml:"max_hops"`
 }
 
 // MRASection is [mra].
@@ -194,11 +219,18 @@ func parseConfig(b []byte) (*File, error) {
 
 // defaults is the configuration of an empty file.
 func defaults() *File {
+	p := policy.DefaultConfig()
 	return &File{
+		Domains:  DomainsSection{Delimiter: "+"},
 		Server:   ServerSection{Socket: "/run/dirpost/dirpost.sock"},
+		Auth:     AuthSection{Remember: Duration(5 * time.Minute), FailureTime: Duration(2 * time.Second)},
 		Database: DatabaseSection{ServeRole: "dirpost_serve", ReadRole: "dirpost_read"},
-		MTA:      MTASection{MaxSize: 75 << 20, MaxRecipients: 1000, InTransaction: 50},
-		Log:      LogSection{Level: "info", Format: "text"},
+		MTA: MTASection{MaxSize: 75 << 20, MaxRecipients: 1000, InTransaction: 50, Lifetime: Duration(5 * 24 * time.Hour), Policy: PolicySection{
+			Exempt: networks(p.Exempt), MaxConnections: p.MaxConnections, MaxConnects: p.MaxConnects, MaxMessages: p.MaxMessages, MaxRecipients: p.MaxRecipients,
+			Window: Duration(p.Window), HeloOwnName: p.HeloOwnName, HeloSyntax: p.HeloSyntax, SenderSyntax: p.SenderSyntax,
+			NullRecipients: p.NullRecipients, MaxHops: p.MaxHops,
+		}},
+		Log: LogSection{Level: "info", Format: "text"},
 	}
 }
 
@@ -234,6 +266,11 @@ func (f *File) validate() error {
 	if f.Database.URL == "" {
 		bad("database.url", "missing: write as postgres:///dirpost?host=/run/postgresql&user=dirpost_serve")
 	}
+	for _, n := range f.MTA.Policy.Exempt {
+		if _, err := netip.ParsePrefix(n); err != nil {
+			bad("mta.policy.exempt", "%q is no network such as 192.0.2.0/24", n)
+		}
+	}
 	errs = append(errs, f.validateDirectories()...)
 	errs = append(errs, f.validateListeners()...)
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, f.Log.Level) {
@@ -245,31 +282,19 @@ func (f *File) validate() error {
 	return errors.Join(errs...)
 }
 
+// validateDirectories checks that there is a directory. What its section says is
+// checked by the package that uses it.
 func (f *File) validateDirectories() []error {
 	var errs []error
 	if len(f.Directory) == 0 {
 		errs = append(errs, errors.New("directory: there must be one, as in [directory.corp]"))
 	}
 	for name, d := range f.Directory {
-		bad := func(key, format string, args ...any) {
-			errs = append(errs, fmt.Errorf("directory."+name+"."+key+": "+format, args...))
-		}
 		if name == "" || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
 			errs = append(errs, fmt.Errorf("directory.%s: the name may have letters a-z, digits and hyphens only; it is part of every mailbox's key", name))
 		}
-		if d.Type != "openldap" && d.Type != "ad" {
-			bad("type", "%q is neither openldap nor ad", d.Type)
-		}
-		if len(d.Servers) == 0 {
-			bad("servers", "missing: write as [\"ldaps://ldap.example.com\"]")
-		}
-		for _, s := range d.Servers {
-			if !strings.HasPrefix(s, "ldaps://") && !strings.HasPrefix(s, "ldap://") && !strings.HasPrefix(s, "ldapi://") {
-				bad("servers", "%q does not begin with ldaps://, ldap:// or ldapi://", s)
-			}
-		}
-		if d.Base == "" {
-			bad("base", "missing: the DN below which people and groups are")
+		if err := d.config(name).Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("directory.%s: %w", name, err))
 		}
 	}
 	return errs
@@ -350,4 +375,13 @@ func (f *File) checkFiles() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// networks are prefixes as the file writes them.
+func networks(all []netip.Prefix) []string {
+	s := make([]string, len(all))
+	for i, p := range all {
+		s[i] = p.String()
+	}
+	return s
 }

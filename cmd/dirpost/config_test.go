@@ -62,7 +62,7 @@ func keys(typ reflect.Type, prefix string) []string {
 		switch {
 		case ft.Kind() == reflect.Slice && ft.Elem().Kind() == reflect.Struct:
 			all = append(all, keys(ft.Elem(), name+".")...)
-		case ft.Kind() == reflect.Map:
+		case ft.Kind() == reflect.Map && ft.Elem().Kind() == reflect.Struct:
 			all = append(all, keys(ft.Elem(), name+".*.")...)
 		case ft.Kind() == reflect.Struct && ft != reflect.TypeFor[Secret]():
 			all = append(all, keys(ft, name+".")...)
@@ -85,7 +85,7 @@ func TestConfigErrors(t *testing.T) {
 		"unknown role":     {"#roles = [\"mx\",", "roles = [\"mxx\",", `"mxx" is no role; the roles are mx, msa`},
 		"no domain":        {"local = [\"example.com\"]", "local = []", "domains.local: there must be a domain"},
 		"bad protocol":     {"protocol = \"pop3\"", "protocol = \"pop\"", `protocol: "pop" is none of`},
-		"bad server":       {"\"ldaps://ldap.example.com\"", "\"ldap.example.com\"", "does not begin with ldaps://"},
+		"bad server":       {"\"ldaps://ldap.example.com\"", "\"ldap.example.com\"", "directory.corp: "},
 		"syntax":           {"[log]", "[log", "line "},
 		"starttls in http": {"protocol = \"http\"\ntls = \"implicit\"", "protocol = \"http\"\ntls = \"starttls\"", "there is no STARTTLS in HTTP"},
 	} {

@@ -137,9 +137,9 @@ serve_role = %[8]q
 read_role = %[9]q
 
 [directory.corp]
-type = "openldap"
-servers = [%[10]q]
-starttls = true
+preset = "openldap"
+urls = [%[10]q]
+tls = "starttls"
 ca = %[11]q
 base = %[12]q
 bind_dn = %[13]q

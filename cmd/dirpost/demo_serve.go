@@ -50,14 +50,22 @@ func (d *demo) serve(ctx context.Context, listeners opened) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
-	answers := make(chan struct{})
-	s := &server{path: d.path("dirpost.toml"), sockets: newSockets(listeners), log: log, control: control, ready: func() { close(answers) }}
+	answers := make(chan *node, 1)
+	s := &server{path: d.path("dirpost.toml"), sockets: newSockets(listeners), log: log, control: control, ready: func(n *node) { answers <- n }}
 	ended := make(chan error, 1)
 	go func() { ended <- s.run(ctx, f, hup) }()
 	select {
 	case err := <-ended:
 		return err
-	case <-answers:
+	case n := <-answers:
+		wait, done := context.WithTimeout(ctx, time.Minute)
+		err := n.awaitDirectory(wait)
+		done()
+		if err != nil {
+			cancel(err)
+			<-ended
+			return err
+		}
 	}
 	d.step(begin, "server on %s, ports %d and up", d.host, d.portBase)
 	if err := d.announce(ctx); err != nil {

@@ -2,24 +2,66 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/netip"
 	"reflect"
+	"slices"
+	"strconv"
 	"sync"
+	"time"
 
+	"dirpost/auth"
+	"dirpost/directory"
+	"dirpost/internal/blob"
+	"dirpost/internal/bus"
+	"dirpost/internal/envelope"
+	"dirpost/internal/event"
+	"dirpost/internal/logging"
 	"dirpost/internal/postgres"
+	"dirpost/internal/resolver"
+	"dirpost/internal/store"
+	"dirpost/internal/tlsconf"
+	"dirpost/internal/web"
+	"dirpost/mra"
+	"dirpost/mra/imapd"
+	"dirpost/mra/pop3d"
+	"dirpost/mta/intake"
+	"dirpost/mta/policy"
+	"dirpost/mta/smtpd"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
 // A node is one running server: everything that the configuration asks for,
-// built and joined.
+// built and joined by newNode. The fields are what several parts share.
 type node struct {
-	file  *File
-	roles []string
-	log   *slog.Logger
-	db    *postgres.DB
+	file    *File
+	roles   []string
+	sockets *sockets
+	log     *slog.Logger
+
+	metrics   *prometheus.Registry
+	events    event.Sink
+	db        *postgres.DB
+	tls       *tlsconf.Store // nil: no certificates
+	bus       *bus.Bus
+	live      *directory.Live
+	blobs     *blob.Store
+	store     *store.Store
+	resolver  *resolver.Resolver
+	auth      *auth.Bridge             // nil: nobody logs in here
+	verifiers map[string]auth.Verifier // by directory
+	door      *intake.Door
+	policy    *policy.Policy
 
 	// front is what talks to clients; it ends first. back is what it needs.
 	front, back []part
+	closers     []func()      // what ends when all parts have
 	ready       chan struct{} // closed when all parts were started
 }
 
@@ -29,28 +71,280 @@ type part struct {
 	run  func(ctx context.Context) error
 }
 
-// newNode builds all parts of a node and joins them, with values and interfaces
-// only. Nothing runs yet, but what can fail has been tried: database, secrets,
-// certificates, sockets.
-func newNode(ctx context.Context, f *File, roles []string, socks *sockets, log *slog.Logger) (n *node, err error) {
-	n = &node{file: f, log: log, ready: make(chan struct{})}
+// newNode builds all parts of a node and joins them, in the order of the walk of
+// a message, with values and interfaces only. Nothing runs yet, but what can
+// fail has been tried: secrets, certificates, database, directory, sockets. A
+// role that the node does not have builds nothing, opens nothing and reads no
+// secret.
+func newNode(ctx context.Context, f *File, roles []string, socks *sockets, log *slog.Logger) (_ *node, err error) {
+	n := &node{file: f, sockets: socks, log: log, metrics: prometheus.NewRegistry(), ready: make(chan struct{})}
 	if n.roles, err = f.roles(roles); err != nil {
 		return nil, err
 	}
+	sink := logging.NewSink(log)
+	n.events = sink
+	n.register(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	n.register(sink.Collectors()...)
+
 	if n.db, err = openDatabase(ctx, f, log); err != nil {
 		return nil, err
 	}
+	n.closers = append(n.closers, n.db.Close)
 	defer func() {
 		if err != nil {
-			n.db.Close()
+			n.close()
 		}
 	}()
 	n.back = append(n.back, part{"database", n.db.Run})
+
+	for _, build := range []func(context.Context) error{
+		n.buildTLS,       // certificates
+		n.buildStore,     // bus, blobs, mailboxes
+		n.buildDirectory, // snapshot and its feed
+		n.buildAuth,      // logins, judged by the directory
+		n.buildMTA,       // door in, queue, way out
+		n.buildListeners, // SMTP, IMAP, POP3, HTTP
+		n.buildLocal,     // the socket of sendmail
+	} {
+		if err = build(ctx); err != nil {
+			return nil, err
+		}
+	}
 	return n, nil
 }
 
+// close ends what newNode has opened, the last first.
+func (n *node) close() {
+	for _, f := range slices.Backward(n.closers) {
+		f()
+	}
+}
+
+// has reports whether the node has one of these roles.
+func (n *node) has(roles ...string) bool {
+	return slices.ContainsFunc(roles, func(r string) bool { return slices.Contains(n.roles, r) })
+}
+
+func (n *node) register(all ...prometheus.Collector) { n.metrics.MustRegister(all...) }
+
+func (n *node) buildTLS(context.Context) (err error) {
+	if len(n.file.TLS.Certificate) == 0 {
+		return nil
+	}
+	var c tlsconf.Config
+	for _, p := range n.file.TLS.Certificate {
+		c.Pairs = append(c.Pairs, tlsconf.Pair{CertFile: p.Chain, KeyFile: p.Key})
+	}
+	if n.tls, err = tlsconf.Open(c, n.log); err != nil {
+		return fmt.Errorf("tls.certificate: %w", err)
+	}
+	n.register(n.tls.Collectors()...)
+	n.back = append(n.back, part{"certificates", n.tls.Run})
+	return nil
+}
+
 // reloadCertificates reads the certificate files again.
-func (n *node) reloadCertificates() error { return nil }
+func (n *node) reloadCertificates() error {
+	if n.tls == nil {
+		return nil
+	}
+	return n.tls.Reload()
+}
+
+func (n *node) buildStore(context.Context) error {
+	n.bus = bus.New(n.db, n.log)
+	n.register(n.bus.Collectors()...)
+	n.blobs = blob.New(n.db)
+	n.store = store.New(n.db, n.blobs, n.bus, n.log)
+	n.back = append(n.back, part{"bus", func(ctx context.Context) error { return n.bus.Run(ctx, n.store.Poll) }})
+	return nil
+}
+
+func (n *node) buildAuth(context.Context) error {
+	if !n.has(roleMSA, roleIMAP, rolePOP, roleHTTP) {
+		return nil
+	}
+	a := n.file.Auth
+	c := auth.Config{PlaintextLoopback: a.PlaintextLoopback, Remember: time.Duration(a.Remember), FailureTime: time.Duration(a.FailureTime)}
+	if err := c.Validate(); err != nil {
+		return fmt.Errorf("auth: %w", err)
+	}
+	n.auth = auth.New(c, n.live, n.verifiers, n.events)
+	return nil
+}
+
+// tlsConfig is nil where there are no certificates.
+func (n *node) tlsConfig() *tls.Config {
+	if n.tls == nil {
+		return nil
+	}
+	return n.tls.Config()
+}
+
+// serveFunc serves on one socket until its context ends.
+type serveFunc func(ctx context.Context, socket net.Listener) error
+
+// buildListeners opens a socket for each listener of a role that we have, and
+// builds the servers behind them.
+func (n *node) buildListeners(context.Context) error {
+	servers := make(map[string]func(*ListenerSection) (serveFunc, error))
+	for i := range n.file.Listener {
+		l := &n.file.Listener[i]
+		if !n.has(protocols[l.Protocol]) {
+			continue
+		}
+		if l.TLS == "implicit" && n.tls == nil {
+			return fmt.Errorf("listener %s: there is no certificate", l.Address)
+		}
+		build, ok := servers[l.Protocol]
+		if !ok { // one server a protocol, whatever the number of its listeners
+			build = n.server(l.Protocol)
+			servers[l.Protocol] = build
+		}
+		serve, err := build(l)
+		if err != nil {
+			return fmt.Errorf("listener %s: %w", l.Address, err)
+		}
+		socket, err := n.sockets.listen(l.Address)
+		if err != nil {
+			return err
+		}
+		n.front = append(n.front, part{l.Protocol + " on " + l.Address, func(ctx context.Context) error { return serve(ctx, socket) }})
+	}
+	return nil
+}
+
+// server builds the server of a protocol, and returns what serves a listener of
+// it.
+func (n *node) server(protocol string) func(*ListenerSection) (serveFunc, error) {
+	switch protocol {
+	case "smtp":
+		return func(l *ListenerSection) (serveFunc, error) { return n.smtp(l, smtpd.MX) }
+	case "submission":
+		return func(l *ListenerSection) (serveFunc, error) { return n.smtp(l, smtpd.MSA) }
+	case "imap":
+		s := imapd.New(imapd.Config{MaxMessage: int64(n.file.MTA.MaxSize)}, imapd.Deps{
+			Store: n.store, Blobs: n.blobs, Bridge: n.auth, Live: n.live, Watch: n.bus, Clock: n.db, Events: n.events, Log: n.log,
+		})
+		n.register(s.Collectors()...)
+		return n.retrieval(protocol, s)
+	case "pop3":
+		s := pop3d.New(pop3d.Config{}, n.store, n.auth, n.events)
+		n.register(s.Collectors()...)
+		return n.retrieval(protocol, s)
+	default:
+		return n.web()
+	}
+}
+
+// retrieval serves a protocol by which mail is read.
+func (n *node) retrieval(protocol string, handler mra.Handler) func(*ListenerSection) (serveFunc, error) {
+	m := n.file.MRA
+	c := mra.Config{MaxConnections: m.MaxConnections, MaxPerClient: m.MaxPerClient, MaxPerPerson: m.MaxPerPerson, ShutdownGrace: time.Duration(m.ShutdownGrace)}
+	for _, l := range n.file.Listener {
+		for _, p := range l.Proxies {
+			if l.Protocol == protocol {
+				c.Proxies = append(c.Proxies, netip.MustParsePrefix(p)) // checked by validate
+			}
+		}
+	}
+	s := mra.NewServer(protocol, c, n.tlsConfig(), handler, n.log)
+	n.register(s.Collectors()...)
+	return func(l *ListenerSection) (serveFunc, error) {
+		implicit := l.TLS == "implicit"
+		return func(ctx context.Context, socket net.Listener) error { return s.Serve(ctx, socket, implicit) }, nil
+	}
+}
+
+// smtp builds an SMTP server.
+func (n *node) smtp(l *ListenerSection, role smtpd.Role) (serveFunc, error) {
+	c := smtpd.DefaultConfig(role, n.file.Server.Name)
+	c.MaxSize, c.MaxRecipients, c.ImplicitTLS = int64(n.file.MTA.MaxSize), n.file.MTA.MaxRecipients, l.TLS == "implicit"
+	deps := smtpd.Deps{Door: smtpd.IntakeDoor(n.door), TLS: n.tlsConfig(), Events: n.events, Log: n.log}
+	if l.TLS == "off" {
+		deps.TLS = nil
+	}
+	if role == smtpd.MSA {
+		deps.Auth = n.auth
+	} else {
+		deps.Name = n.hostName
+		deps.Policy = n.policy
+	}
+	s, err := smtpd.New(c, deps)
+	if err != nil {
+		return nil, err
+	}
+	return s.Serve, nil
+}
+
+// hostName is the verified name of a client's address, "" if it has none.
+func (n *node) hostName(ctx context.Context, a netip.Addr) string {
+	name, err := n.resolver.VerifiedName(ctx, a)
+	if err != nil {
+		return ""
+	}
+	return name
+}
+
+// web builds the web server, in clear and by TLS.
+func (n *node) web() func(*ListenerSection) (serveFunc, error) {
+	c := web.Config{Hostname: n.file.Server.Name}
+	for _, l := range n.file.Listener { // clients of HTTP are sent to HTTPS
+		if _, port, err := net.SplitHostPort(l.Address); err == nil && l.Protocol == "http" && l.TLS == "implicit" {
+			c.HTTPSPort, _ = strconv.Atoi(port)
+		}
+	}
+	s := web.New(c, n.metrics, n.checks(), n.log)
+	n.register(s.Collectors()...)
+	return func(l *ListenerSection) (serveFunc, error) {
+		if l.TLS != "implicit" {
+			return s.ServePlain, nil
+		}
+		return func(ctx context.Context, socket net.Listener) error { return s.ServeTLS(ctx, socket, n.tls.Config()) }, nil
+	}
+}
+
+// checks are what /healthz looks at.
+func (n *node) checks() map[string]web.Check {
+	return map[string]web.Check{
+		"database": func(ctx context.Context) (web.State, string) {
+			if err := n.db.Ping(ctx); err != nil {
+				return web.Down, "does not answer"
+			}
+			return web.OK, ""
+		},
+		"directory": func(context.Context) (web.State, string) {
+			s := n.live.Snapshot()
+			switch {
+			case !s.Ready():
+				return web.Down, "nothing was read yet"
+			case s.Stale():
+				return web.Degraded, "not heard of lately"
+			}
+			return web.OK, ""
+		},
+	}
+}
+
+// buildLocal opens the socket of `dirpost sendmail`.
+func (n *node) buildLocal(context.Context) error {
+	if !n.has(roleMSA) || n.file.Server.Socket == "" {
+		return nil
+	}
+	domain, err := envelope.ParseDomain(n.file.Domains.Local[0])
+	if err != nil {
+		return err
+	}
+	c := smtpd.DefaultConfig(smtpd.MX, n.file.Server.Name)
+	c.MaxSize, c.MaxRecipients, c.GreetPause = int64(n.file.MTA.MaxSize), n.file.MTA.MaxRecipients, 0
+	s := &localServer{path: n.file.Server.Socket, domain: domain, config: c, door: n.door, events: n.events, log: n.log}
+	socket, err := s.listen()
+	if err != nil {
+		return err
+	}
+	n.front = append(n.front, part{"local mail", func(ctx context.Context) error { return s.serve(ctx, socket) }})
+	return nil
+}
 
 // equalButLog reports whether a node of o need not be replaced for f.
 func (f *File) equalButLog(o *File) bool {
@@ -63,7 +357,7 @@ func (f *File) equalButLog(o *File) bool {
 // they tell their clients and finish what they were asked; after them ends what
 // they stand on.
 func (n *node) Run(ctx context.Context) error {
-	defer n.db.Close()
+	defer n.close()
 	back, stopBack := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stopBack(nil)
 	front, stopFront := context.WithCancelCause(ctx)
@@ -74,13 +368,14 @@ func (n *node) Run(ctx context.Context) error {
 	start := func(wg *sync.WaitGroup, ctx context.Context, p part) {
 		wg.Go(func() {
 			err := p.run(ctx)
-			if err == nil && ctx.Err() == nil {
-				err = fmt.Errorf("%s ended by itself", p.name)
+			if ctx.Err() != nil {
+				return
 			}
-			if err != nil && ctx.Err() == nil {
-				once.Do(func() { first = fmt.Errorf("%s: %w", p.name, err) })
-				stopFront(err)
+			if err == nil {
+				err = errors.New("ended by itself")
 			}
+			once.Do(func() { first = fmt.Errorf("%s: %w", p.name, err) })
+			stopFront(err)
 		})
 	}
 	for _, p := range n.back {

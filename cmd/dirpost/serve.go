@@ -70,7 +70,7 @@ type server struct {
 	sockets *sockets
 	log     *slog.Logger
 	control *logging.Control
-	ready   func() // called when the first node answers; may be nil
+	ready   func(*node) // called when the first node answers; may be nil
 }
 
 // run runs nodes until ctx ends or one fails. At a reload the next node is built
@@ -84,7 +84,7 @@ func (s *server) run(ctx context.Context, f *File, reload <-chan os.Signal) erro
 		return err
 	}
 	if s.ready != nil {
-		s.ready()
+		s.ready(n.node)
 	}
 	for {
 		select {

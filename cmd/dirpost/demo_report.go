@@ -1,0 +1,57 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// report prints what runs where, who can log in, and what to try.
+func (d *demo) report() {
+	fmt.Fprintf(d.out, "\nExample Corp is up after %.1f s.\n\n", time.Since(d.start).Seconds())
+	w := tabwriter.NewWriter(d.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "  SERVICE\tADDRESS\t")
+	for _, s := range services {
+		fmt.Fprintf(w, "  %s\t%s\t%s\n", strings.ToLower(s.name), d.address(s), s.about)
+	}
+	fmt.Fprintln(w)
+	fmt.Fprintln(w, "  ACCOUNT\tADDRESS\t")
+	for _, a := range [][3]string{
+		{"alice", "alice@" + demoDomain, "also a.example@" + demoDomain},
+		{"bob", "bob@" + demoDomain, ""},
+		{"wangwei", "wangwei@" + demoDomain, "王伟"},
+		{"carol", "carol@" + demoDomain, ""},
+		{"lina", "李娜@" + demoDomain, "an internationalized address"},
+		{"dave", "dave@" + demoDomain, "disabled: cannot log in, gets mail"},
+		{"—", "sales@" + demoDomain, "list: alice, bob and emea-sales@ (wangwei, carol)"},
+		{"—", "office@" + demoDomain, "shared mailbox, read by sales as Shared/office@" + demoDomain},
+	} {
+		fmt.Fprintf(w, "  %s\t%s\t%s\n", a[0], a[1], a[2])
+	}
+	if err := w.Flush(); err != nil {
+		return
+	}
+	fmt.Fprintf(d.out, "\n  Password of all: %s\n  Everything a program needs to know: %s\n", d.password, d.path("demo.env"))
+	if !d.allowOutbound {
+		fmt.Fprintf(d.out, "  Mail to outside is not sent, it ends in the mailbox outbound@%s (--allow-outbound).\n", demoDomain)
+	}
+	fmt.Fprintf(d.out, "\nTo try, in another terminal:\n\n%s\nCtrl-C ends it.\n", d.commands())
+}
+
+// commands are five commands to paste.
+func (d *demo) commands() string {
+	port := func(i int) int { return d.portBase + services[i].port }
+	return fmt.Sprintf(`  # write to a list as alice
+  swaks --server %[1]s --port %[2]d -tls --auth PLAIN --auth-user alice --auth-password '%[3]s' --from alice@%[4]s --to sales@%[4]s --header 'Subject: 你好'
+  # mail from outside for bob
+  swaks --server %[1]s --port %[5]d --from friend@partner.example --to bob@%[4]s
+  # what is in bob's INBOX
+  curl -s --cacert %[6]s -u 'bob:%[3]s' 'imaps://%[1]s:%[7]d/INBOX' -X 'SEARCH ALL'
+  # the first message of wangwei, over POP3
+  curl -s --cacert %[6]s -u 'wangwei:%[3]s' 'pop3s://%[1]s:%[8]d/1'
+  # give bob another address; mail for it is accepted at once
+  printf 'dn: uid=bob,ou=people,dc=corp,dc=example\nchangetype: modify\nadd: dirpostAlias\ndirpostAlias: builder@%[4]s\n' |
+    ldapmodify -x -H ldap://%[1]s:%[9]d -D '%[10]s' -w '%[11]s'
+`, d.host, port(1), d.password, demoDomain, port(0), d.path("ca.pem"), port(4), port(6), port(9), demoAdminDN, d.secrets.ldapAdmin)
+}

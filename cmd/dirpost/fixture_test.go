@@ -1,0 +1,286 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"dirpost/internal/logging"
+	"dirpost/internal/postgres"
+	"dirpost/internal/testenv"
+
+	"github.com/emersion/go-imap/v2"
+	"github.com/emersion/go-imap/v2/imapclient"
+	"github.com/emersion/go-sasl"
+	"github.com/emersion/go-smtp"
+)
+
+// asProgram makes the test binary the program itself: what is killed in tests is
+// a process of its own.
+const asProgram = "DIRPOST_TEST_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// A system is Example Corp on a real database and a real directory, with a node
+// that serves it.
+type system struct {
+	t      *testing.T
+	slapd  *testenv.SlapdServer
+	cert   testenv.Cert
+	dir    string
+	config string            // file
+	addr   map[string]string // of each listener: "smtp", "submissions", "imaps", …
+	file   *File
+}
+
+// listenerKinds are the listeners of a system.
+var listenerKinds = []struct{ name, protocol, tls string }{
+	{"smtp", "smtp", "starttls"}, {"submission", "submission", "starttls"}, {"submissions", "submission", "implicit"},
+	{"imap", "imap", "starttls"}, {"imaps", "imap", "implicit"}, {"pop3", "pop3", "starttls"}, {"pop3s", "pop3", "implicit"},
+	{"http", "http", "off"}, {"https", "http", "implicit"},
+}
+
+// newSystem makes everything but the node. extra goes into the section [mta].
+func newSystem(t *testing.T, extra string) *system {
+	t.Helper()
+	s := &system{t: t, slapd: testenv.Slapd(t), cert: testenv.Certificate(t), dir: shortDir(t), addr: make(map[string]string)}
+	url := testenv.DurablePostgresURL(t)
+	if err := postgres.Migrate(t.Context(), url, postgres.Roles{}, testLog(t)); err != nil {
+		t.Fatal(err)
+	}
+	write := func(name, text string) string {
+		path := filepath.Join(s.dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	ca, err := os.ReadFile(s.slapd.CAFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, `
+[server]
+name = "mail.corp.example"
+socket = %q
+sealing_key = "file:%s"
+[domains]
+local = ["corp.example"]
+postmaster = "postmaster@corp.example"
+[database]
+url = %q
+[directory.corp]
+urls = [%q]
+ca = %q
+base = %q
+bind_dn = %q
+bind_password = "file:%s"
+[auth]
+failure_time = "50ms"
+[[tls.certificate]]
+chain = %q
+key = %q
+[mta]
+%s
+[log]
+level = "debug"
+`, filepath.Join(s.dir, "sock"), write("sealing", base64.StdEncoding.EncodeToString(make([]byte, 32))), url,
+		s.slapd.TLSURL, write("ldap-ca.pem", string(ca)), s.slapd.Base, s.slapd.ServiceDN, write("ldap", s.slapd.ServicePassword),
+		s.cert.CertFile, s.cert.KeyFile, extra)
+	for _, l := range listenerKinds {
+		s.addr[l.name] = freeAddress(t)
+		fmt.Fprintf(&b, "[[listener]]\naddress = %q\nprotocol = %q\ntls = %q\n", s.addr[l.name], l.protocol, l.tls)
+	}
+	s.config = write("dirpost.toml", b.String())
+	if s.file, err = readConfig(s.config); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// shortDir is a directory for Unix sockets, whose paths are short.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "dp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+// freeAddress is an address that is free now.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// start runs a node in this process until the test ends or stop is called.
+func (s *system) start() (stop func()) {
+	s.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	log, control, err := logging.New(testWriter{s.t}, logging.Config{Level: "info"})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ready, ended := make(chan *node, 1), make(chan error, 1)
+	srv := &server{path: s.config, sockets: newSockets(nil), log: log, control: control, ready: func(n *node) { ready <- n }}
+	go func() { ended <- srv.run(ctx, s.file, nil) }()
+	var once sync.Once
+	stop = func() {
+		once.Do(func() {
+			cancel()
+			if err := <-ended; err != nil {
+				s.t.Errorf("the node ended with %v", err)
+			}
+		})
+	}
+	select {
+	case err := <-ended:
+		s.t.Fatalf("the node does not start: %v", err)
+	case n := <-ready:
+		s.t.Cleanup(stop)
+		wait, done := context.WithTimeout(ctx, time.Minute)
+		defer done()
+		if err := n.awaitDirectory(wait); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	return stop
+}
+
+// process starts the node as a process of its own, which a test may kill.
+func (s *system) process() *exec.Cmd {
+	s.t.Helper()
+	cmd := exec.Command(os.Args[0], "serve", "--config", s.config)
+	cmd.Env = append(os.Environ(), asProgram+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	var out bytes.Buffer
+	cmd.Stderr = &out
+	if err := cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	deadline := time.Now().Add(time.Minute)
+	for {
+		conn, err := net.Dial("tcp", s.addr["smtp"])
+		if err == nil {
+			_ = conn.Close()
+			return cmd
+		}
+		if time.Now().After(deadline) {
+			s.t.Fatalf("the process does not serve: %s", out.String())
+		}
+		time.Sleep(10 * time.Millisecond) // a process of its own can only be asked
+	}
+}
+
+// tls trusts the server's certificate.
+func (s *system) tls() *tls.Config { return &tls.Config{RootCAs: s.cert.Pool, ServerName: "localhost"} }
+
+// deliver brings mail to port 25, and returns the server's error.
+func (s *system) deliver(from string, to []string, msg string) error {
+	c, err := smtp.Dial(s.addr["smtp"])
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := c.SendMail(from, to, strings.NewReader(msg)); err != nil {
+		return err
+	}
+	return c.Quit()
+}
+
+// submit submits mail as a person.
+func (s *system) submit(who, from string, to []string, msg string) error {
+	c, err := smtp.DialTLS(s.addr["submissions"], s.tls())
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := c.Auth(sasl.NewPlainClient("", who, s.slapd.UserPassword)); err != nil {
+		return fmt.Errorf("log in as %s: %w", who, err)
+	}
+	if err := c.SendMail(from, to, strings.NewReader(msg)); err != nil {
+		return err
+	}
+	return c.Quit()
+}
+
+// login opens an IMAP session.
+func (s *system) login(who string) *imapclient.Client {
+	s.t.Helper()
+	c, err := imapclient.DialTLS(s.addr["imaps"], &imapclient.Options{TLSConfig: s.tls()})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { _ = c.Close() })
+	if err := c.Login(who, s.slapd.UserPassword).Wait(); err != nil {
+		s.t.Fatalf("log in as %s: %v", who, err)
+	}
+	return c
+}
+
+// read returns all messages of a mailbox.
+func (s *system) read(c *imapclient.Client, mailbox string) []string {
+	s.t.Helper()
+	box, err := c.Select(mailbox, &imap.SelectOptions{ReadOnly: true}).Wait()
+	if err != nil {
+		s.t.Fatalf("select %s: %v", mailbox, err)
+	}
+	if box.NumMessages == 0 {
+		return nil
+	}
+	section := &imap.FetchItemBodySection{Peek: true}
+	var all imap.SeqSet
+	all.AddRange(1, 0)
+	got, err := c.Fetch(all, &imap.FetchOptions{BodySection: []*imap.FetchItemBodySection{section}}).Collect()
+	if err != nil {
+		s.t.Fatalf("fetch %s: %v", mailbox, err)
+	}
+	var messages []string
+	for _, m := range got {
+		messages = append(messages, string(m.FindBodySection(section)))
+	}
+	return messages
+}
+
+// testWriter is the log of a test.
+type testWriter struct{ t *testing.T }
+
+func (w testWriter) Write(p []byte) (int, error) {
+	w.t.Log(strings.TrimSuffix(string(p), "\n"))
+	return len(p), nil
+}
+
+// testLog logs into the test.
+func testLog(t *testing.T) *slog.Logger {
+	return newLogger(LogSection{Level: "warn", Format: "text"}, testWriter{t})
+}

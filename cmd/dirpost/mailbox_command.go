@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"text/tabwriter"
+
+	"dirpost/internal/blob"
+	"dirpost/internal/store"
+
+	"github.com/spf13/cobra"
+)
+
+// mailboxCommand is `dirpost mailbox`.
+func mailboxCommand(path *string, std streams) *cobra.Command {
+	c := &cobra.Command{
+		Use: "mailbox", Short: "Look at people's mailboxes, and attach them to their owners",
+		Long: `An account, all mailboxes of a person, belongs to the key of a directory entry:
+DIRECTORY:UUID, the entryUUID or objectGUID, and never to a name or an address.
+An entry that was deleted and made again has a new key; 'attach' gives it the
+mail of the old one.`,
+	}
+	asJSON := false
+	list := &cobra.Command{
+		Use: "list KEY", Short: "List the mailboxes of an account", Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			return withStore(c.Context(), *path, std, func(ctx context.Context, s *store.Store) error {
+				return listMailboxes(ctx, s, args[0], asJSON, std)
+			})
+		},
+	}
+	list.Flags().BoolVar(&asJSON, "json", false, "one JSON object a line")
+	c.AddCommand(list, &cobra.Command{
+		Use: "attach OLD-KEY NEW-KEY", Short: "Give the account of a directory entry that is gone to another", Args: cobra.ExactArgs(2),
+		RunE: func(c *cobra.Command, args []string) error {
+			return withStore(c.Context(), *path, std, func(ctx context.Context, s *store.Store) error {
+				if err := s.AttachAccount(ctx, args[0], args[1]); err != nil {
+					return fmt.Errorf("attach %s to %s: %w", args[0], args[1], err)
+				}
+				_, err := fmt.Fprintf(std.out, "The mailboxes of %s belong to %s now.\n", args[0], args[1])
+				return err
+			})
+		},
+	})
+	return c
+}
+
+// withStore opens the message store for one command.
+func withStore(ctx context.Context, path string, std streams, f func(context.Context, *store.Store) error) error {
+	file, err := readConfig(path)
+	if err != nil {
+		return err
+	}
+	log := newLogger(file.Log, std.err)
+	db, err := openDatabase(ctx, file, log)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	return f(ctx, store.New(db, blob.New(db), noHints{}, log))
+}
+
+// noHints is for commands: sessions find out by polling.
+type noHints struct{}
+
+func (noHints) Changed(store.AccountID, store.MailboxID, store.ModSeq) {}
+
+func listMailboxes(ctx context.Context, s *store.Store, key string, asJSON bool, std streams) error {
+	account, err := s.LookupAccount(ctx, key)
+	if err != nil {
+		return fmt.Errorf("account %s: %w", key, err)
+	}
+	all, err := s.Mailboxes(ctx, account.ID)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		enc := json.NewEncoder(std.out)
+		for _, m := range all {
+			if err := enc.Encode(map[string]any{"mailbox": m.Name, "messages": m.Messages, "unseen": m.Unseen, "size": m.Bytes, "uidvalidity": m.UIDValidity, "uidnext": m.UIDNext}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	w := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "MAILBOX\tMESSAGES\tUNSEEN\tSIZE")
+	for _, m := range all {
+		fmt.Fprintf(w, "%s\t%d\t%d\t%s\n", m.Name, m.Messages, m.Unseen, octets(m.Bytes))
+	}
+	return w.Flush()
+}

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"slices"
+	"time"
+
+	"dirpost/auth"
+	"dirpost/directory"
+	"dirpost/directory/ldap"
+	"dirpost/internal/envelope"
+)
+
+// config is the section as the LDAP package has it, without what stands in files.
+func (d DirectorySection) config(name string) ldap.Config {
+	return ldap.Config{
+		BindPassword: d.BindPassword.String(), // that there is one; client resolves it
+		Name:         name, URLs: d.URLs, Preset: d.Preset, Base: d.Base, Filter: d.Filter, BindDN: d.BindDN,
+		TLS: d.TLS, ServerName: d.ServerName, Domain: d.Domain, AliasLogins: d.AliasLogins, Mapping: d.Mapping,
+		Follow: d.Follow, PollEvery: time.Duration(d.PollEvery), Timeout: time.Duration(d.Timeout),
+	}
+}
+
+// client makes the client of a directory, with what stands in files. withAccount
+// says whether it needs the account that reads the directory: a node that only
+// has passwords judged does not.
+func (d DirectorySection) client(name string, withAccount bool) (*ldap.Client, error) {
+	c := d.config(name)
+	if d.CA != "" {
+		pem, err := os.ReadFile(d.CA)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("directory.%s.ca: there is no file %s", name, d.CA)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("directory.%s.ca: %w", name, err)
+		}
+		c.CA = string(pem)
+	}
+	if withAccount {
+		password, err := d.BindPassword.Resolve()
+		if err != nil {
+			return nil, fmt.Errorf("directory.%s.bind_password: %w", name, err)
+		}
+		c.BindPassword = password
+	} else {
+		c.BindDN, c.BindPassword = "", ""
+	}
+	client, err := ldap.New(c)
+	if err != nil {
+		return nil, fmt.Errorf("directory.%s: %w", name, err)
+	}
+	return client, nil
+}
+
+// rules are the decisions about addresses that stand in the configuration.
+func (f *File) rules() (directory.Rules, error) {
+	postmaster, err := envelope.ParseAddress(f.Domains.Postmaster)
+	if err != nil {
+		return directory.Rules{}, fmt.Errorf("domains.postmaster: %w", err)
+	}
+	r := directory.Rules{Postmaster: postmaster, Delimiter: f.Domains.Delimiter}
+	for _, d := range f.Domains.Local {
+		domain, err := envelope.ParseDomain(d)
+		if err != nil {
+			return directory.Rules{}, fmt.Errorf("domains.local %s: %w", d, err)
+		}
+		r.Domains = append(r.Domains, domain)
+	}
+	if err := r.Validate(); err != nil {
+		return directory.Rules{}, fmt.Errorf("domains: %w", err)
+	}
+	return r, nil
+}
+
+// names are the names of the directories, in order.
+func (f *File) names() []string { return slices.Sorted(maps.Keys(f.Directory)) }
+
+// buildDirectory builds the snapshot and what feeds it: the node with the role
+// asks the directories, all follow what it has written.
+func (n *node) buildDirectory(ctx context.Context) error {
+	rules, err := n.file.rules()
+	if err != nil {
+		return err
+	}
+	n.live = directory.Open(rules)
+	n.verifiers = make(map[string]auth.Verifier)
+	var sources []directory.Source
+	for _, name := range n.file.names() {
+		feeds := n.has(roleDirectory)
+		client, err := n.file.Directory[name].client(name, feeds)
+		if err != nil {
+			return err
+		}
+		n.closers = append(n.closers, client.Close)
+		n.verifiers[name] = client
+		if feeds {
+			sources = append(sources, client.Source(n.log))
+		}
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = n.file.Server.Name
+	}
+	feeder := directory.NewFeeder(n.db, n.live, sources, n.bus, fmt.Sprintf("%s/%d", host, os.Getpid()), n.log)
+	if err := feeder.Load(ctx); err != nil {
+		return fmt.Errorf("directory: %w", err)
+	}
+	n.back = append(n.back, part{"directory", feeder.Run})
+	return nil
+}
+
+// awaitDirectory returns when the snapshot is complete.
+func (n *node) awaitDirectory(ctx context.Context) error {
+	changed := make(chan struct{}, 1)
+	cancel := n.live.Watch(func(*directory.Snapshot, []directory.Key) {
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	})
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond) // Confirm does not change the snapshot
+	defer tick.Stop()
+	for !n.live.Snapshot().Ready() || n.live.Snapshot().Stale() {
+		select {
+		case <-ctx.Done():
+			return errors.New("the directory was not read: see the log")
+		case <-changed:
+		case <-tick.C:
+		}
+	}
+	return nil
+}
