@@ -37,7 +37,7 @@ func (r *Report) text() string {
 			b.WriteString(section.after + "\n\n")
 		}
 	}
-	fmt.Fprintf(&b, "If you need help, answer this message or write to %s and name\n%s.\n", r.From, r.QueueID)
+	writeWrapped(&b, "", fmt.Sprintf("If you need help, answer this message, or write to %s and name %s.", r.From.Unicode(), r.QueueID))
 	return b.String()
 }
 
