@@ -109,7 +109,7 @@ service pop3 {
 service lmtp {
   service_count = 1000
   process_min_avail = 8
-  unix_listener $dir/run/lmtp {
+  unix_listener bench-lmtp {
     mode = 0666
   }
 }
@@ -150,10 +150,10 @@ maillog_file = $dir/postfix.log
 maillog_file_prefixes = $dir
 virtual_mailbox_domains = $DIRPOST_DOMAIN
 virtual_mailbox_maps = proxy:ldap:$dir/mailbox.cf
-virtual_transport = lmtp:unix:$dir/run/lmtp
+virtual_transport = lmtp:unix:$dir/run/bench-lmtp
 smtpd_relay_restrictions = reject_unauth_destination
 lmtp_destination_concurrency_limit = 20
-lmtp_connection_cache_destinations = unix:$dir/run/lmtp
+lmtp_connection_cache_destinations = unix:$dir/run/bench-lmtp
 initial_destination_concurrency = 20
 default_destination_concurrency_limit = 50
 default_process_limit = 200
@@ -181,10 +181,10 @@ C
 	[ -f /etc/postfix/main.cf ] || : >/etc/postfix/main.cf
 	[ -f /etc/postfix/dynamicmaps.cf ] && cp /etc/postfix/dynamicmaps.cf "$dir/postfix/"
 	[ -d /etc/postfix/dynamicmaps.cf.d ] && cp -r /etc/postfix/dynamicmaps.cf.d "$dir/postfix/" || true
-	dovecot -c "$dir/dovecot.conf"
-	postfix -c "$dir/postfix" start >/dev/null 2>&1 || { tail -5 "$dir/postfix.log" >&2; die "postfix does not start"; }
+	dovecot -c "$dir/dovecot.conf" >"$dir/dovecot.start" 2>&1 || { cat "$dir/dovecot.start" >&2; die "dovecot does not start"; }
+	postfix -c "$dir/postfix" start >/dev/null 2>&1 </dev/null || { tail -5 "$dir/postfix.log" >&2; die "postfix does not start"; }
 	for _ in 1 2 3 4 5 6 7 8 9 10; do
-		[ -S "$dir/run/lmtp" ] && [ -s "$dir/queue/pid/master.pid" ] && break
+		[ -S "$dir/run/bench-lmtp" ] && [ -s "$dir/queue/pid/master.pid" ] && break
 		sleep 0.3
 	done
 	slapd=$(pgrep -P "$DIRPOST_PID" -x slapd || true)

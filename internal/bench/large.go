@@ -15,6 +15,11 @@ func (b *bench) large() error {
 	const size = 50 << 20
 	for _, t := range b.targets {
 		n := b.users - 3
+		w, err := watch(t, n, 1)
+		if err != nil {
+			return err
+		}
+		defer w.close()
 		before, err := pss(t.pids)
 		if err != nil {
 			return err
@@ -34,13 +39,13 @@ func (b *bench) large() error {
 				}
 			}
 		}()
-		had, err := inbox(t, n)
+		had, err := w.count()
 		if err == nil {
 			b.serial++
 			_, _, err = inbound(t, load{sessions: 1, messages: 1, size: size, rcpts: 1, users: 1, first: n}, fmt.Sprintf("large%d", time.Now().UnixNano()))
 		}
 		if err == nil {
-			err = visible(t, n, 1, had+1)
+			err = w.wait(had + 1)
 		}
 		in := peak.Swap(0) - before
 		if err == nil {

@@ -134,7 +134,12 @@ func (b *bench) inbound() error {
 }
 
 func (b *bench) inboundCell(t *target, l load) (cell, error) {
-	before, err := counts(t, l.first, l.users)
+	w, err := watch(t, l.first, l.users)
+	if err != nil {
+		return cell{}, err
+	}
+	defer w.close()
+	before, err := w.count()
 	if err != nil {
 		return cell{}, err
 	}
@@ -148,7 +153,7 @@ func (b *bench) inboundCell(t *target, l load) (cell, error) {
 	if err != nil {
 		return cell{}, err
 	}
-	if err := visible(t, l.first, l.users, before+l.messages*l.rcpts); err != nil {
+	if err := w.wait(before + l.messages*l.rcpts); err != nil {
 		return cell{}, err
 	}
 	took := time.Since(start)
@@ -207,7 +212,12 @@ func (b *bench) pop3() error {
 
 // fill delivers until the INBOX of load user n holds at least want messages.
 func (b *bench) fill(t *target, n, want, size int) error {
-	have, err := inbox(t, n)
+	w, err := watch(t, n, 1)
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	have, err := w.count()
 	if err != nil {
 		return err
 	}
@@ -219,7 +229,7 @@ func (b *bench) fill(t *target, n, want, size int) error {
 	if _, _, err := inbound(t, l, fmt.Sprintf("fill%d-%d", time.Now().UnixNano(), b.serial)); err != nil {
 		return err
 	}
-	return visible(t, n, 1, want)
+	return w.wait(want)
 }
 
 func (b *bench) idles() error {

@@ -70,58 +70,53 @@ func (c *client) login(t *target, n int) error {
 	return c.imap(nil, `LOGIN "%s" "%s"`, t.user(n), t.password)
 }
 
-// counts returns how many messages the INBOXes of users first… hold together.
-func counts(t *target, first, users int) (int, error) {
-	var sum atomic.Int64
-	var next atomic.Int64
-	errs := make(chan error, 8)
-	var wg sync.WaitGroup
-	for range 8 {
-		wg.Go(func() {
-			for {
-				n := int(next.Add(1)) - 1
-				if n >= users {
-					return
-				}
-				v, err := inbox(t, first+n)
-				if err != nil {
-					errs <- fmt.Errorf("%s: %w", t.user(first+n), err)
-					return
-				}
-				sum.Add(int64(v))
-			}
-		})
-	}
-	wg.Wait()
-	select {
-	case err := <-errs:
-		return 0, err
-	default:
-		return int(sum.Load()), nil
-	}
-}
+// watcher looks at INBOXes over connections that it keeps, so that looking
+// costs the target as little as possible.
+type watcher []*client
 
-func inbox(t *target, n int) (messages int, err error) {
-	c, err := dial(t.imap, false)
-	if err != nil {
-		return 0, err
-	}
-	defer c.conn.Close()
-	if err := c.login(t, n); err != nil {
-		return 0, err
-	}
-	err = c.imap(func(s string) {
-		if i := strings.Index(s, "(MESSAGES "); i >= 0 {
-			messages, _ = strconv.Atoi(strings.TrimRight(s[i+10:], ")"))
+// watch logs in as users first… and returns a watcher of their INBOXes.
+func watch(t *target, first, users int) (watcher, error) {
+	w := make(watcher, 0, users)
+	for n := range users {
+		c, err := dial(t.imap, false)
+		if err == nil {
+			w = append(w, c)
+			err = c.login(t, first+n)
 		}
-	}, "STATUS INBOX (MESSAGES)")
-	return messages, err
+		if err != nil {
+			w.close()
+			return nil, fmt.Errorf("%s: %w", t.user(first+n), err)
+		}
+	}
+	return w, nil
 }
 
-// visible waits until the INBOXes hold want messages.
-func visible(t *target, first, users, want int) error {
+func (w watcher) close() {
+	for _, c := range w {
+		c.conn.Close()
+	}
+}
+
+// count returns how many messages the INBOXes hold together.
+func (w watcher) count() (sum int, err error) {
+	for _, c := range w {
+		err := c.imap(func(s string) {
+			if i := strings.Index(s, "(MESSAGES "); i >= 0 {
+				n, _ := strconv.Atoi(strings.TrimRight(s[i+10:], ")"))
+				sum += n
+			}
+		}, "STATUS INBOX (MESSAGES)")
+		if err != nil {
+			return 0, err
+		}
+	}
+	return sum, nil
+}
+
+// wait returns when the INBOXes hold want messages.
+func (w watcher) wait(want int) error {
 	for deadline := time.Now().Add(5 * time.Minute); ; {
-		n, err := counts(t, first, users)
+		n, err := w.count()
 		if err != nil {
 			return err
 		}
@@ -131,7 +126,7 @@ func visible(t *target, first, users, want int) error {
 		if time.Now().After(deadline) {
 			return fmt.Errorf("%d of %d messages visible", n, want)
 		}
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(100 * time.Millisecond)
 	}
 }
 
