@@ -74,7 +74,7 @@ func (c *conn) enter(ctx context.Context, m *mailbox) error {
 		return err
 	}
 	m.addRecent(first)
-	m.keywords, err = c.srv.store.Keywords(ctx, m.key.Account)
+	m.keywords, err = c.srv.store.KeywordsFor(ctx, m.key.Account, 0)
 	return err
 }
 
