@@ -14,16 +14,11 @@ import (
 )
 
 const deliverSQL = `
-select outcome, uidvalidity, uid, modseq, more_uidvalidity, more_uid, more_modseq
-  from deliver($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
+select deliver($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
                $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26)`
 
-// The outcomes of the function deliver.
-const (
-	outcomeStored = iota
-	outcomeRepeat
-	outcomeThere
-)
+// outcomeRepeat is what deliver returns first for a repeat of another message.
+const outcomeRepeat = 1
 
 // parcel is a Delivery with its mailboxes and flags looked up: what the
 // statements need.
@@ -119,18 +114,18 @@ func (p *parcel) read(results postgres.BatchResults) (Delivered, error) {
 	if len(p.places) == 0 {
 		return d, nil
 	}
-	var outcome int64
-	var validity, uid, seq *int64
-	var validities, uids, seqs []int64
-	if err := results.QueryRow().Scan(&outcome, &validity, &uid, &seq, &validities, &uids, &seqs); err != nil {
+	var room [4]int64 // for one copy without an allocation
+	answer := room[:0]
+	if err := results.QueryRow().Scan(&answer); err != nil {
 		return d, err
 	}
-	d.Repeat = outcome == outcomeRepeat
-	if uid != nil {
-		d.Copies = []Copy{{p.places[0].mailbox, uint32(*validity), imap.UID(*uid), ModSeq(*seq)}}
-	}
-	for i := range uids {
-		d.Copies = append(d.Copies, Copy{p.places[1+i].mailbox, uint32(validities[i]), imap.UID(uids[i]), ModSeq(seqs[i])})
+	d.Repeat = answer[0] == outcomeRepeat
+	if n := len(answer) / 3; n > 0 {
+		d.Copies = make([]Copy, n)
+		for i := range d.Copies {
+			v := answer[1+3*i:]
+			d.Copies[i] = Copy{p.places[i].mailbox, uint32(v[0]), imap.UID(v[1]), ModSeq(v[2])}
+		}
 	}
 	return d, nil
 }

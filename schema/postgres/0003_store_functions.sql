@@ -5,53 +5,44 @@
 -- (DETAIL is the account).
 
 -- deliver stores a message in mailbox mb, and in the mailboxes more_mb, which
--- ascend from mb; null for none. outcome: 0 stored, 1 a repeat of another
--- message, 2 this very message was there already; then uid is that of its copy
--- if there still is one. quota 0: no limit. rep null: does not look.
+-- ascend from mb; null for none. It returns the outcome: 0 stored, 1 a repeat of
+-- another message, 2 this very message was there already; then UIDVALIDITY, UID
+-- and modseq of each copy, of the first only for outcome 2 if it is still there.
+-- quota 0: no limit. rep null: does not look. (An array, because a row would
+-- make the caller set up a scan of the function.)
 create function deliver(
   a bigint, mb bigint, fl bigint, quota bigint, rep uuid, now_s bigint,
   mid bigint, sz bigint, idate timestamptz, bsz bigint, mhash bigint, thread bigint,
   blines int, hcod smallint, bcod smallint, bid uuid,
   pre bytea, hdr bytea, env bytea, str bytea, subj text, frm text, rcpt text, bod bytea,
-  more_mb bigint[], more_fl bigint[],
-  out outcome bigint, out uidvalidity bigint, out uid bigint, out modseq bigint,
-  out more_uidvalidity bigint[], out more_uid bigint[], out more_modseq bigint[])
+  more_mb bigint[], more_fl bigint[]) returns bigint[]
 language plpgsql as $$
-#variable_conflict use_column
 declare
-  n int := 1;
-  more record;
+  seen boolean := false;
+  n bigint := 1;
+  v bigint;
+  u bigint;
+  q bigint;
+  copies bigint[];
 begin
-  outcome := 0;
   if rep is not null then
     insert into repeat (account_id, seen_at, key)
     values (a, now_s, rep)
         on conflict (account_id, key) do update
        set seen_at = excluded.seen_at
      where repeat.seen_at < excluded.seen_at - 86400;
-    if not found then
-      outcome := case when exists (select from message m where m.account_id = a and m.message_id = mid) then 2 else 1 end;
-    end if;
+    seen := not found;
   end if;
-  if outcome = 0 then
+  if not seen then
     insert into message (account_id, message_id, size, internal_date, body_size, message_hash, thread_id,
                          body_lines, header_codec, body_codec, blob_id,
                          prepend, header, envelope, structure, subject, sender, recipients, body)
     values (a, mid, sz, idate, bsz, mhash, thread, blines, hcod, bcod, bid, pre, hdr, env, str, subj, frm, rcpt, bod)
         on conflict do nothing;
-    if not found then
-      outcome := 2;
-    end if;
+    seen := not found;
   end if;
-  if outcome <> 0 then
-    if outcome = 2 then
-      select m.uidvalidity, x.uid, x.modseq into uidvalidity, uid, modseq
-        from mailbox_message x join mailbox m using (account_id, mailbox_id)
-       where x.account_id = a and x.mailbox_id = mb and x.message_id = mid
-       order by x.uid
-       limit 1;
-    end if;
-    return;
+  if seen then
+    return delivered_before(a, mb, mid);
   end if;
   update mailbox m
      set uidnext  = m.uidnext + 1,
@@ -61,14 +52,15 @@ begin
          deleted  = m.deleted + (fl >> 3 & 1),
          bytes    = m.bytes + sz
    where m.account_id = a and m.mailbox_id = mb
-  returning m.uidvalidity, m.uidnext - 1, m.modseq into uidvalidity, uid, modseq;
+  returning m.uidvalidity, m.uidnext - 1, m.modseq into v, u, q;
   if not found then
     raise exception 'no such mailbox' using errcode = 'DP404';
   end if;
   insert into mailbox_message (account_id, mailbox_id, uid, modseq, message_id, flags, size)
-  values (a, mb, deliver.uid, deliver.modseq, mid, fl, sz);
+  values (a, mb, u, q, mid, fl, sz);
+  copies := array[0, v, u, q];
   if more_mb is not null then
-    n := n + cardinality(more_mb);
+    n := 1 + cardinality(more_mb);
     for i in 1 .. cardinality(more_mb) loop
       update mailbox m
          set uidnext  = m.uidnext + 1,
@@ -78,15 +70,13 @@ begin
              deleted  = m.deleted + (more_fl[i] >> 3 & 1),
              bytes    = m.bytes + sz
        where m.account_id = a and m.mailbox_id = more_mb[i]
-      returning m.uidvalidity, m.uidnext - 1 as uid, m.modseq into more;
+      returning m.uidvalidity, m.uidnext - 1, m.modseq into v, u, q;
       if not found then
         raise exception 'no such mailbox' using errcode = 'DP404';
       end if;
       insert into mailbox_message (account_id, mailbox_id, uid, modseq, message_id, flags, size)
-      values (a, more_mb[i], more.uid, more.modseq, mid, more_fl[i], sz);
-      more_uidvalidity[i] := more.uidvalidity;
-      more_uid[i] := more.uid;
-      more_modseq[i] := more.modseq;
+      values (a, more_mb[i], u, q, mid, more_fl[i], sz);
+      copies := copies || array[v, u, q];
     end loop;
   end if;
   update account c
@@ -97,6 +87,24 @@ begin
   if not found then
     perform over_quota(a);
   end if;
+  return copies;
+end $$;
+
+-- delivered_before answers for a message whose key, or that itself, is there.
+create function delivered_before(a bigint, mb bigint, mid bigint) returns bigint[]
+language plpgsql as $$
+declare
+  answer bigint[];
+begin
+  if not exists (select from message m where m.account_id = a and m.message_id = mid) then
+    return array[1];
+  end if;
+  select array[2, m.uidvalidity, x.uid, x.modseq] into answer
+    from mailbox_message x join mailbox m using (account_id, mailbox_id)
+   where x.account_id = a and x.mailbox_id = mb and x.message_id = mid
+   order by x.uid
+   limit 1;
+  return coalesce(answer, array[2]);
 end $$;
 
 -- over_quota explains why the account row was not updated.
