@@ -159,6 +159,9 @@ func (c *Conn) Wait(timeout time.Duration) error {
 	if err := c.Flush(); err != nil {
 		return err
 	}
+	// The large buffer goes at once: a thousand clients that log in together share
+	// a few.
+	c.releaseWriter()
 	end := time.Now().Add(timeout)
 	hold := end
 	if c.sock.canPark() && timeout > c.hold {
@@ -168,6 +171,9 @@ func (c *Conn) Wait(timeout time.Duration) error {
 		return err
 	}
 	c.releaseBuffers()
+	if c.server != nil {
+		c.server.parked.Add(1)
+	}
 	return c.waitUntil(end, c.sock.park)
 }
 
@@ -228,6 +234,10 @@ func (c *Conn) releaseBuffers() {
 		readers.Put(c.r)
 		c.r = nil
 	}
+	c.releaseWriter()
+}
+
+func (c *Conn) releaseWriter() {
 	if c.w != nil {
 		c.w.Reset(nil)
 		writers.Put(c.w)

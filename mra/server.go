@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"dirpost/directory"
@@ -89,6 +90,8 @@ type Server struct {
 	clients *counter[netip.Addr]
 	persons *counter[directory.Key]
 
+	parked atomic.Int64 // sessions that fell silent since memory was given back
+
 	open        prometheus.Gauge
 	connections *prometheus.CounterVec // tls: none, implicit
 	refused     *prometheus.CounterVec // limit: total, client, person
@@ -138,6 +141,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, implicit bool) error
 		end(ErrShutdown)
 	})
 	defer stop()
+	wg.Go(func() { s.tidy(ctx) })
 
 	err := s.accept(ctx, l, func(conn net.Conn) {
 		wg.Go(func() {
