@@ -110,7 +110,7 @@ var homes = []home{
 	{"github.com/emersion/go-msgauth", []string{"mta/dkim", "mta/authres"}, true, "DKIM to begin with"},
 	{"github.com/go-ldap/ldap/v3", []string{"directory/ldap", "directory/join", "cmd/dirpost"}, true, "one package speaks LDAP"},
 	{"github.com/go-asn1-ber/asn1-ber", []string{"directory/ldap"}, false, "packet limit of go-ldap"},
-	{"github.com/miekg/dns", []string{"internal/resolver", "internal/testenv"}, true, "one resolver; the DNS server of tests"},
+	{"github.com/miekg/dns", []string{"internal/resolver", "internal/testenv", "cmd/dirpost"}, true, "one resolver; the DNS server of tests; record syntax in dns records"},
 	{"github.com/spf13/cobra", []string{"cmd/dirpost"}, false, "the command line"},
 	{"github.com/spf13/pflag", []string{"cmd/dirpost"}, false, "the command line"},
 	{"github.com/pelletier/go-toml/v2", []string{"cmd/dirpost"}, true, "the config file"},
