@@ -42,6 +42,8 @@ check', 'dirpost migrate', 'dirpost serve'.`,
 		configCommand(path, std),
 		queueCommand(path, std),
 		mailboxCommand(path, std),
+		dkimCommand(path, std),
+		dnsCommand(path, std),
 		sendmailCommand(std),
 	)
 	return root

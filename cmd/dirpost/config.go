@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"dirpost/internal/envelope"
+	"dirpost/mda"
 	"dirpost/mta/policy"
 
 	"github.com/pelletier/go-toml/v2"
@@ -36,6 +37,7 @@ type File struct {
 	TLS       TLSSection                  `toml:"tls"`
 	Listener  []ListenerSection           `toml:"listener"`
 	MTA       MTASection                  `toml:"mta"`
+	MDA       MDASection                  `toml:"mda"`
 	MRA       MRASection                  `toml:"mra"`
 	Log       LogSection                  `toml:"log"`
 }
@@ -138,6 +140,14 @@ type PolicySection struct {
 	MaxHops        int         `toml:"max_hops"`
 }
 
+// MDASection is [mda].
+type MDASection struct {
+	Subaddress string   `toml:"subaddress"`
+	Undelete   Duration `toml:"undelete"`
+	ChangeLog  Duration `toml:"change_log"`
+	Closed     Duration `toml:"closed"`
+}
+
 // MRASection is [mra].
 type MRASection struct {
 	MaxConnections int      `toml:"max_connections"`
@@ -230,6 +240,10 @@ func defaults() *File {
 			Window: Duration(p.Window), HeloOwnName: p.HeloOwnName, HeloSyntax: p.HeloSyntax, SenderSyntax: p.SenderSyntax,
 			NullRecipients: p.NullRecipients, MaxHops: p.MaxHops,
 		}},
+		MDA: MDASection{
+			Subaddress: mda.DefaultConfig().Subaddress,
+			Undelete:   Duration(14 * 24 * time.Hour), ChangeLog: Duration(30 * 24 * time.Hour), Closed: Duration(30 * 24 * time.Hour),
+		},
 		Log: LogSection{Level: "info", Format: "text"},
 	}
 }
@@ -270,6 +284,12 @@ func (f *File) validate() error {
 		if _, err := netip.ParsePrefix(n); err != nil {
 			bad("mta.policy.exempt", "%q is no network such as 192.0.2.0/24", n)
 		}
+	}
+	if err := f.retention().Validate(); err != nil {
+		bad("mda", "%v", err)
+	}
+	if err := (mda.Config{Subaddress: f.MDA.Subaddress}).Validate(); err != nil {
+		bad("mda", "%v", err)
 	}
 	errs = append(errs, f.validateDirectories()...)
 	errs = append(errs, f.validateListeners()...)

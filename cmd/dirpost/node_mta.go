@@ -5,13 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"net/netip"
 	"os"
 	"time"
 
 	"dirpost/internal/bus"
 	"dirpost/internal/resolver"
+	"dirpost/internal/store"
 	"dirpost/mda"
+	"dirpost/mta/dkim"
 	"dirpost/mta/intake"
 	"dirpost/mta/policy"
 	"dirpost/mta/queue"
@@ -37,11 +40,35 @@ func (n *node) buildMTA(ctx context.Context) error {
 	if err := c.Validate(); err != nil {
 		return fmt.Errorf("mta: %w", err)
 	}
+	if n.has(roleQueue) {
+		n.back = append(n.back, part{"purge", func(ctx context.Context) error { return n.purge(ctx, q) }})
+	}
+	signer, err := n.signer(ctx)
+	if err != nil {
+		return err
+	}
 	n.door = intake.New(c, intake.Deps{
 		DB: n.db, Store: n.store, Blobs: n.blobs, Queue: q, Directory: n.live,
-		Planner: mda.NewAgent(mda.DefaultConfig(), n.store), Events: n.events, Log: n.log,
+		Planner: mda.NewAgent(mda.Config{Subaddress: n.file.MDA.Subaddress}, n.store), Signer: signer, Events: n.events, Log: n.log,
 	})
 	return nil
+}
+
+// signer signs what leaves. The node of port 25 originates nothing and holds no
+// keys.
+func (n *node) signer(ctx context.Context) (intake.Signer, error) {
+	if !n.has(roleMSA, roleQueue) {
+		return nil, nil
+	}
+	if n.file.Server.SealingKey.String() == "" {
+		n.log.WarnContext(ctx, "mail to outside is not signed: there is no server.sealing_key")
+		return nil, nil
+	}
+	sealer, err := n.file.sealer()
+	if err != nil {
+		return nil, err
+	}
+	return dkim.New(n.db, sealer, n.db.Now), nil
 }
 
 // resolvConf is where the system says whom to ask.
@@ -83,4 +110,35 @@ func (f *File) policy() (*policy.Policy, error) {
 		return nil, fmt.Errorf("mta.policy: %w", err)
 	}
 	return policy.New(c.Checks()...), nil
+}
+
+// retention is how long what is no longer needed is kept.
+func (f *File) retention() store.Retention {
+	return store.Retention{Undelete: time.Duration(f.MDA.Undelete), Log: time.Duration(f.MDA.ChangeLog), Closed: time.Duration(f.MDA.Closed)}
+}
+
+// purgeEvery is about how often a node looks for what is past its time. Nodes
+// that do it at the same moment share the work.
+const purgeEvery = time.Hour
+
+// purge takes away what is past its time, until ctx ends.
+func (n *node) purge(ctx context.Context, q *queue.Queue) error {
+	for {
+		wait := time.NewTimer(purgeEvery/2 + rand.N(purgeEvery))
+		select {
+		case <-ctx.Done():
+			wait.Stop()
+			return nil
+		case <-wait.C:
+		}
+		start := time.Now()
+		res, err := n.store.Purge(ctx, n.file.retention(), q.References)
+		if err != nil {
+			if ctx.Err() == nil {
+				n.log.ErrorContext(ctx, "purge failed, it is tried again", "err", err)
+			}
+			continue
+		}
+		n.log.InfoContext(ctx, "purged", "result", res, "delay", time.Since(start))
+	}
 }
