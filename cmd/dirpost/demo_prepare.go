@@ -149,6 +149,9 @@ bind_password = %[14]q
 chain = %[15]q
 key = %[16]q
 
+[auth]
+plaintext_loopback = true
+
 [mta]
 %[17]s`,
 		demoName, d.path("dirpost.sock"), "file:"+d.path("secrets", "sealing.key"), demoDomain, "postmaster@"+demoDomain,
