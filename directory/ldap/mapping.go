@@ -84,7 +84,7 @@ func presets(name string) map[string][]string {
 		"name":            {"displayName", "cn"},
 		"primary":         {"dirpostAddress", "mailPrimaryAddress", "mail", "mailLocalAddress"},
 		"alias":           {"dirpostAlias", "mail", "mailAlternateAddress", "mailAlternativeAddress", "mailLocalAddress"},
-		"login":           {"uid", "krbPrincipalName"},
+		"login":           {"uid", "mail", "krbPrincipalName"},
 		"login_state":     {"dirpostEnabled:enabled-login", "pwdAccountLockedTime:locked-time", "nsAccountLock:locked", "accountStatus:account-status"},
 		"expires":         {"shadowExpire:days"},
 		"delivery_state":  {"dirpostEnabled:enabled-delivery", "mailEnabled:enabled-flag"},

@@ -1,0 +1,122 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"testing"
+	"time"
+
+	"dirpost/directory"
+	"dirpost/directory/ldap"
+	"dirpost/internal/envelope"
+	"dirpost/internal/testenv"
+)
+
+// nobody carries no hints: there is one node.
+type nobody struct{}
+
+func (nobody) Publish(string, string)                       {}
+func (nobody) Subscribe(string, func(string)) (stop func()) { return func() {} }
+
+// corp is a bridge to Example Corp on a real slapd, fed through a real
+// database.
+func corp(t testing.TB, cfg Config) (*Bridge, *testenv.SlapdServer) {
+	t.Helper()
+	s := testenv.Slapd(t)
+	ca, err := os.ReadFile(s.CAFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := ldap.New(ldap.Config{
+		Name: "corp", URLs: []string{s.TLSURL}, Base: s.Base, CA: string(ca), BindDN: s.ServiceDN, BindPassword: s.ServicePassword,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	quiet := slog.New(slog.DiscardHandler)
+	live := directory.Open(directory.Rules{Domains: []string{"corp.example"}})
+	complete := make(chan struct{}, 1)
+	live.Watch(func(*directory.Snapshot, []directory.Key) {
+		select {
+		case complete <- struct{}{}:
+		default:
+		}
+	})
+	f := directory.NewFeeder(testenv.Database(t), live, []directory.Source{c.Source(quiet)}, nobody{}, "test", quiet)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = f.Run(ctx)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+	for live.Snapshot().ByLogin("alice") == nil {
+		select {
+		case <-complete:
+		case <-t.Context().Done():
+			t.Fatal("the directory was never complete")
+		}
+	}
+	return New(cfg, live, map[string]Verifier{"corp": c}, silent{}), s
+}
+
+// Everything that a login needs, on the real parts.
+func TestLoginAtSlapd(t *testing.T) {
+	t.Parallel()
+	b, s := corp(t, Config{FailureTime: time.Millisecond})
+	login := func(user, pass string) error {
+		_, err := b.Login(t.Context(), client, user, pass)
+		return err
+	}
+	tests := []struct {
+		user, pass string
+		want       *envelope.Error // nil: in
+	}{
+		{"alice", s.UserPassword, nil},
+		{"Alice@Corp.Example", s.UserPassword, nil},
+		{"alice", "wrong", ErrCredentials},
+		{"alice", "", ErrCredentials},
+		{"a.example@corp.example", s.UserPassword, ErrCredentials}, // aliases log in only where it is configured
+		{"dave", s.UserPassword, ErrDisabled},
+		{"dave", "wrong", ErrCredentials},
+		{"office", s.UserPassword, ErrCredentials},
+		{"nobody", s.UserPassword, ErrCredentials},
+		{"*", s.UserPassword, ErrCredentials},
+		{"cn=admin," + s.Base, s.AdminPassword, ErrCredentials},
+	}
+	for _, tt := range tests {
+		err := login(tt.user, tt.pass)
+		if tt.want == nil && err != nil || tt.want != nil && !errors.Is(err, tt.want) {
+			t.Errorf("Login(%q, %q) = %v, want %v", tt.user, tt.pass, err, tt.want)
+		}
+	}
+	s.Stop()
+	if err := login("alice", s.UserPassword); envelope.StatusOf(err) != envelope.StatusAuthAway {
+		t.Errorf("directory away: %v, want 454 4.7.0", err)
+	}
+	s.Start(t)
+	if err := login("alice", s.UserPassword); err != nil {
+		t.Errorf("directory back: %v", err)
+	}
+}
+
+// BenchmarkLoginBind is a login with one bind at a real slapd, 16 clients.
+func BenchmarkLoginBind(b *testing.B) {
+	br, s := corp(b, Config{})
+	b.SetParallelism(8)
+	b.ReportAllocs()
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if _, err := br.Login(b.Context(), client, "alice", s.UserPassword); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}

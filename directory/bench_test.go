@@ -1,0 +1,110 @@
+package directory
+
+import (
+	"fmt"
+	"runtime"
+	"sync"
+	"testing"
+
+	"dirpost/internal/envelope"
+)
+
+// large is a directory of n people and n/10 groups of ten, each in one bigger
+// one.
+var large = sync.OnceValue(func() *Snapshot {
+	const people = 100_000
+	l := NewLive(NewSnapshot([]string{"corp.example"}, nil))
+	var changes []Change
+	add := func(e *Entry) {
+		changes = append(changes, Change{e.Key, e})
+		if len(changes) == 1000 {
+			l.Apply(1, changes)
+			changes = nil
+		}
+	}
+	for i := range people {
+		add(entry(KindPerson, fmt.Sprintf("user%06d", i), func(e *Entry) {
+			e.DisplayName = fmt.Sprintf("User Number %d", i)
+			e.Aliases = addrs(fmt.Sprintf("first.last%d@corp.example", i), fmt.Sprintf("u%d@corp.example", i))
+			e.DN = fmt.Sprintf("uid=user%06d,ou=people,dc=corp,dc=example", i)
+		}))
+	}
+	for i := range people / 10 {
+		add(entry(KindList, fmt.Sprintf("list%05d", i), func(e *Entry) {
+			e.Policy = ListOpen
+			for j := range 10 {
+				e.Members = append(e.Members, fmt.Sprintf("uid=user%06d,ou=people,dc=corp,dc=example", i*10+j))
+			}
+		}))
+	}
+	add(entry(KindList, "big", func(e *Entry) {
+		e.Policy = ListOpen
+		for i := range 500 {
+			e.Members = append(e.Members, dn(fmt.Sprintf("list%05d", i)))
+		}
+	}))
+	l.Apply(1, changes)
+	return l.Snapshot()
+})
+
+func BenchmarkResolve(b *testing.B) {
+	s := large()
+	list := make([]envelope.Address, 1000)
+	for i := range list {
+		list[i] = addr(fmt.Sprintf("First.Last%d@corp.example", i*97%100_000))
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for i := range b.N {
+		if r := s.Resolve(list[i%len(list)]); r.Home != HomeHere {
+			b.Fatal(r)
+		}
+	}
+}
+
+func BenchmarkByLogin(b *testing.B) {
+	s := large()
+	b.ReportAllocs()
+	b.ResetTimer()
+	for range b.N {
+		if s.ByLogin("user012345") == nil {
+			b.Fatal("nobody")
+		}
+	}
+}
+
+// BenchmarkExpand expands a list of 5,000 people in 500 lists.
+func BenchmarkExpand(b *testing.B) {
+	s := large()
+	rcpts := []envelope.Recipient{{Address: addr("big@corp.example")}}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for range b.N {
+		if x := s.Expand(rcpts, nil); len(x.Local) != 5000 {
+			b.Fatal(len(x.Local))
+		}
+	}
+}
+
+// BenchmarkApply is one change in a directory of 110,000 entries.
+func BenchmarkApply(b *testing.B) {
+	l := NewLive(large())
+	e := l.Snapshot().ByLogin("user012345")
+	b.ReportAllocs()
+	b.ResetTimer()
+	for i := range b.N {
+		c := *e
+		c.packed, c.Quota = "", int64(i+1)
+		l.Apply(int64(i), []Change{{c.Key, &c}})
+	}
+}
+
+// BenchmarkMemory reports what a directory of 110,000 entries holds.
+func BenchmarkMemory(b *testing.B) {
+	s := large()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	b.ReportMetric(float64(m.HeapAlloc)/float64(s.Len()), "B/entry")
+	b.ReportMetric(float64(m.HeapObjects)/float64(s.Len()), "objects/entry")
+}
