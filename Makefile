@@ -67,6 +67,7 @@ acceptance: test-packages build ## the slow suites: real clients and peers at le
 
 soak: test-packages build ## the end-to-end suite again and again
 	$(GO) test -race -shuffle=on -count 20 -timeout 120m ./cmd/dirpost
+	DIRPOST_SOAK=1 $(GO) test -race -shuffle=on -timeout 60m ./internal/store
 
 cover: test-packages ## coverage of all tests by all packages
 	@mkdir -p .cache

@@ -36,6 +36,7 @@ type server struct {
 	name  string
 	once  sync.Once
 	extra map[string]string
+	cfg   child.PostgresConfig
 	pg    *child.Postgres
 	err   error
 	next  atomic.Int64
@@ -124,9 +125,10 @@ func (s *server) start() (*child.Postgres, error) {
 			all[k] = v
 		}
 	}
-	return child.StartPostgres(ctx, child.PostgresConfig{
+	s.cfg = child.PostgresConfig{
 		Programs: programs, User: user, Dir: data, Socket: dir, Log: filepath.Join(dir, "log"), Settings: all,
-	})
+	}
+	return child.StartPostgres(ctx, s.cfg)
 }
 
 // cluster returns a directory with a fresh cluster, from the cache if one is
