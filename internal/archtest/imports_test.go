@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os/exec"
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -144,25 +146,34 @@ type pkg struct {
 // name is the import path without the module.
 func (p pkg) name() string { return strings.TrimPrefix(p.ImportPath, module) }
 
-func list(t *testing.T) []pkg {
-	t.Helper()
+// packages are all packages, asked for once.
+var packages = sync.OnceValues(func() ([]pkg, error) {
 	cmd := exec.Command("go", "list", "-json", module+"...")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("go list: %v: %s", err, stderr.String())
+		return nil, fmt.Errorf("go list: %w: %s", err, stderr.String())
 	}
 	var pkgs []pkg
 	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
 		var p pkg
 		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
-			return pkgs
+			return pkgs, nil
 		} else if err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
 		pkgs = append(pkgs, p)
 	}
+})
+
+func list(t *testing.T) []pkg {
+	t.Helper()
+	pkgs, err := packages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pkgs
 }
 
 // matches reports whether the pattern covers name: "..." all, "x/..." x and all
