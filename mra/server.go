@@ -102,6 +102,13 @@ type Server struct {
 // serves. tlsConfig may be nil: then there is no TLS.
 func NewServer(protocol string, config Config, tlsConfig *tls.Config, handler Handler, log *slog.Logger) *Server {
 	config = config.withDefaults()
+	if tlsConfig != nil {
+		// A client that offers another protocol, a browser above all, gets no
+		// handshake: what it sends is not meant for us (RFC 7301 §3.2, RFC 9325
+		// §3.8). One that offers nothing is served.
+		tlsConfig = tlsConfig.Clone()
+		tlsConfig.NextProtos = []string{protocol}
+	}
 	labels := prometheus.Labels{"protocol": protocol}
 	return &Server{
 		protocol: protocol, config: config, tls: tlsConfig, handler: handler, log: log,

@@ -160,6 +160,23 @@ func TestImplicitTLS(t *testing.T) {
 	}
 }
 
+// RFC 7301 §3.2: a client that wants to speak another protocol is refused before
+// it has said anything; one that says "test", or nothing, is served.
+func TestALPN(t *testing.T) {
+	t.Parallel()
+	sc, cc := tlsConfigs(t)
+	r := run(t, Config{}, sc, true)
+	for protocol, want := range map[string]bool{"": true, "test": true, "http/1.1": false} {
+		c := cc.Clone()
+		if protocol != "" {
+			c.NextProtos = []string{protocol}
+		}
+		if err := tls.Client(r.dial(t), c).Handshake(); (err == nil) != want {
+			t.Errorf("%q: %v", protocol, err)
+		}
+	}
+}
+
 func TestLimits(t *testing.T) {
 	t.Parallel()
 	for limit, config := range map[string]Config{"total": {MaxConnections: 1}, "client": {MaxPerClient: 1}} {

@@ -85,3 +85,36 @@ func drain(b *testing.B, port string, n int) (spent [4]time.Duration) {
 	lap()
 	return spent
 }
+
+// BenchmarkLarge is RETR of a message of 50 MiB; what it allocates must not depend
+// on the size.
+func BenchmarkLarge(b *testing.B) {
+	l := listen(b, worldOn(b, testenv.OpenDatabase(b, testenv.DurableDatabaseURL(b))))
+	const size = 50 << 20
+	if err := l.deliver("alice", large(size)); err != nil {
+		b.Fatal(err)
+	}
+	conn, err := net.Dial("tcp", "127.0.0.1:"+l.port)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer conn.Close()
+	c := newClient(b, conn)
+	c.line()
+	c.cmd("USER alice")
+	c.cmd("PASS " + password)
+	b.SetBytes(size)
+	b.ReportAllocs()
+	for b.Loop() {
+		c.cmd("RETR 1")
+		for {
+			line, err := c.r.ReadSlice('\n')
+			if err != nil {
+				b.Fatal(err)
+			}
+			if string(line) == ".\r\n" {
+				break
+			}
+		}
+	}
+}

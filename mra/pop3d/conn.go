@@ -256,6 +256,16 @@ func (c *conn) say(st envelope.Status) {
 	c.err(text)
 }
 
+// excuse says goodbye when a bug of ours has ended the session. The panic goes on
+// to mra, which reports it; nothing is removed.
+func (c *conn) excuse() {
+	if p := recover(); p != nil {
+		c.say(envelope.LocalError)
+		_ = c.mc.Flush() // the session is over in any case
+		panic(p)
+	}
+}
+
 // leave says why the session ends, where the client should know, and reports
 // the session.
 func (c *conn) leave(err error) {

@@ -265,6 +265,26 @@ func TestAutologout(t *testing.T) {
 	}
 }
 
+// A bug of ours is temporary for the client, and ends one session only.
+func TestPanic(t *testing.T) {
+	t.Parallel()
+	l := listen(t, &world{t: t, Server: New(Config{}, nil, nil, event.Discard)}) // no bridge: CAPA panics
+	for range 2 {
+		conn, err := net.Dial("tcp", "127.0.0.1:"+l.port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		c := newClient(t, conn)
+		c.line()
+		io.WriteString(c, "CAPA\r\n")
+		got, err := io.ReadAll(c.r)
+		if err != nil || !strings.Contains(string(got), "\r\n-ERR [SYS/TEMP] Temporary local problem") {
+			t.Errorf("got %q, %v", got, err)
+		}
+	}
+}
+
 func readLine(t *testing.T, r io.Reader) string {
 	t.Helper()
 	var b []byte

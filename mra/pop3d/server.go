@@ -82,5 +82,6 @@ func (s *Server) Refusal(l mra.Limit) string {
 func (s *Server) ServeConn(ctx context.Context, mc *mra.Conn) {
 	c := &conn{srv: s, mc: mc, ctx: ctx, state: authorization, start: time.Now(), release: func() {}}
 	defer func() { c.release() }()
+	defer c.excuse()
 	c.leave(c.serve())
 }
