@@ -17,6 +17,9 @@ const (
 	pageOctets   = 2 << 20
 )
 
+// The sub-selects with their limits hold the planner to index look-ups: without
+// statistics of a mailbox that was just filled it would read all messages of the
+// account for each page.
 const messagesSQL = `
 select x.uid, x.flags, x.modseq, x.message_id, m.size, m.size - m.body_size, m.internal_date, x.saved_at,
        m.body_size, m.body_lines, m.blob_id, m.body_codec, m.header_codec,
@@ -25,10 +28,20 @@ select x.uid, x.flags, x.modseq, x.message_id, m.size, m.size - m.body_size, m.i
        case when $5 & 4 <> 0 then m.prepend end,
        case when $5 & 4 <> 0 then m.header end,
        case when $5 & 8 <> 0 then m.body end
-  from unnest($3::bigint[], $4::bigint[]) r (lo, hi)
-  join mailbox_message x on x.account_id = $1 and x.mailbox_id = $2 and x.uid between r.lo and r.hi
-  join message m on m.account_id = $1 and m.message_id = x.message_id
- order by x.uid
+  from unnest($3::bigint[], $4::bigint[]) with ordinality r (lo, hi, i)
+ cross join lateral (
+       select uid, flags, modseq, message_id, saved_at
+         from mailbox_message
+        where account_id = $1 and mailbox_id = $2 and uid between r.lo and r.hi
+        order by uid
+        limit $6) x
+ cross join lateral (
+       select size, body_size, body_lines, internal_date, blob_id, body_codec, header_codec,
+              envelope, structure, prepend, header, body
+         from message
+        where account_id = $1 and message_id = x.message_id
+        limit 1) m
+ order by r.i, x.uid
  limit $6`
 
 // allUIDs stands for every UID.
