@@ -35,7 +35,8 @@ create table mailbox (
   account_id    bigint   not null,
   mailbox_id    bigint   not null,                    -- survives renames; 1 is INBOX
   uidvalidity   bigint   not null,
-  uidnext       bigint   not null default 1,          -- allocated under this row's lock, held to commit
+  uidnext       bigint   not null default 1           -- allocated under this row's lock, held to commit;
+                check (uidnext <= 4294967296),        -- a UID has 32 bits
   modseq        bigint   not null default 1,          -- HIGHESTMODSEQ (RFC 7162 §3.1.2.1), likewise
   log_floor     bigint   not null default 1,          -- change_log is complete after this modseq
   recent_uid    bigint   not null default 1,          -- first UID that no session has been told as \Recent
