@@ -21,7 +21,7 @@ import (
 // Settle is SQL of the caller that belongs to the same transaction: the
 // settlement of the queue rows that a delivery or a report is about. nil for
 // none.
-type Settle func(ctx context.Context, tx postgres.Tx) error
+type Settle = func(ctx context.Context, tx postgres.Tx) error
 
 // Commit ends the content and makes the message durable: when it returns nil,
 // every recipient has it in the mailbox or in the queue, and 250 may be said.

@@ -15,6 +15,7 @@ import (
 type Claim struct {
 	Shards       []int16       // whose turn it is; see Own
 	Skip         []string      // destinations that must wait
+	Local        bool          // nothing but mailboxes of ours
 	Destinations int           // at most so many at once; 0: 5
 	Recipients   int           // of each destination; 0: 20
 	Lease        time.Duration // 0: 5 min
@@ -53,7 +54,7 @@ func (r *row) recipient() Recipient {
 const claimSQL = `
 select queue_id, n, token, attempts, shard, notify, code, told, destination, local_part, domain,
        original, original_type, local_key, next_hop, dsn, reply, relay
-  from outq_claim($1, $2, $3, $4, $5, $6)`
+  from outq_claim($1, $2, $3, $4, $5, $6, $7)`
 
 // Claim leases recipients that are due: some of each of a few destinations,
 // those that wait longest first. A claim that is never settled comes due again
@@ -70,7 +71,7 @@ func (q *Queue) Claim(ctx context.Context, c Claim) ([]Attempt, error) {
 		return nil, fmt.Errorf("claim from queue: %w", err)
 	}
 	skip := append([]string{reports}, c.Skip...)
-	return q.attempts(ctx, claimSQL, c.Shards, skip, c.Destinations, c.Recipients, leaseOf(c.Lease), low)
+	return q.attempts(ctx, claimSQL, c.Shards, skip, c.Local, c.Destinations, c.Recipients, leaseOf(c.Lease), low)
 }
 
 // reports is the destination of rows that wait to be reported.

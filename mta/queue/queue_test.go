@@ -215,6 +215,9 @@ func TestClaimByDestination(t *testing.T) {
 	if got := count(claim(t, q, Claim{Destinations: 10, Skip: []string{"big.example"}})); got["big.example"] != 0 || len(got) != 5 {
 		t.Errorf("second claim: %v, want the 5 small destinations", got)
 	}
+	if got := claim(t, q, Claim{Local: true}); len(got) != 0 {
+		t.Errorf("claim of local ones: %v", got)
+	}
 	if got := claim(t, q, Claim{Shards: []int16{}}); len(got) != 0 {
 		t.Errorf("claim without shards: %v", got)
 	}

@@ -39,15 +39,11 @@ func (q *Queue) SettleTx(ctx context.Context, tx postgres.Tx, settlements []Sett
 	return nil
 }
 
-// Settle records outcomes in a transaction of its own and returns those whose
-// lease was lost, for which it has changed nothing. It may be repeated when its
-// own outcome is unknown.
+// Settle records outcomes in one statement that is a transaction of its own, and
+// returns those whose lease was lost, for which it has changed nothing. It may
+// be repeated when its own outcome is unknown: what it did then counts as lost.
 func (q *Queue) Settle(ctx context.Context, settlements []Settlement) (lost []Settlement, err error) {
-	var settled map[key]bool
-	err = q.db.InTx(ctx, postgres.Background, func(ctx context.Context, tx postgres.Tx) error {
-		settled, err = settle(ctx, tx, settlements)
-		return err
-	})
+	settled, err := settle(ctx, statements{q.db}, settlements)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +55,18 @@ func (q *Queue) Settle(ctx context.Context, settlements []Settlement) (lost []Se
 	return lost, nil
 }
 
-func settle(ctx context.Context, tx postgres.Tx, settlements []Settlement) (map[key]bool, error) {
+// querier is a transaction, or statements that are one each.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (postgres.Rows, error)
+}
+
+type statements struct{ db *postgres.DB }
+
+func (s statements) Query(ctx context.Context, sql string, args ...any) (postgres.Rows, error) {
+	return s.db.Query(ctx, postgres.Background, sql, args...)
+}
+
+func settle(ctx context.Context, on querier, settlements []Settlement) (map[key]bool, error) {
 	n := len(settlements)
 	var (
 		ids                     = make([]int64, n)
@@ -73,7 +80,7 @@ func settle(ctx context.Context, tx postgres.Tx, settlements []Settlement) (map[
 		verdicts[i], pauses[i], codes[i] = int16(s.Verdict), s.Pause, int16(s.Reply.Code)
 		dsns[i], replies[i], relayers[i] = clean(s.Reply.Enhanced), clean(s.Reply.Text), clean(s.Reply.Relay)
 	}
-	rows, err := tx.Query(ctx, settleSQL, ids, ns, tokens, verdicts, pauses, reportDelay, codes, dsns, replies, relayers)
+	rows, err := on.Query(ctx, settleSQL, ids, ns, tokens, verdicts, pauses, reportDelay, codes, dsns, replies, relayers)
 	if err != nil {
 		return nil, postgres.Classify(fmt.Errorf("settle in queue: %w", err))
 	}

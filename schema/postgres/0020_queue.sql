@@ -96,9 +96,10 @@ language sql as $$
 $$;
 
 -- Leases up to per due recipients of each of up to some destinations, oldest
--- first, but none of those in skip. low is a time before which nothing is due:
--- it keeps the scan off dead entries that an old snapshot holds.
-create function outq_claim(shards smallint[], skip text[], destinations int, per int, lease interval, low timestamptz)
+-- first, but none of those in skip, and only mailboxes of ours if local. low is a
+-- time before which nothing is due: it keeps the scan off dead entries that an
+-- old snapshot holds.
+create function outq_claim(shards smallint[], skip text[], local boolean, destinations int, per int, lease interval, low timestamptz)
 returns setof outq language sql as $$
   with due as (
     select d.shard, d.destination, min(d.next_at) as since
@@ -109,6 +110,7 @@ returns setof outq language sql as $$
         where o.shard = s.shard
           and o.next_at between low and now()
           and o.destination <> all (skip)
+          and (o.destination = '' or not local)
         order by o.next_at
         limit 50) d
      group by d.shard, d.destination

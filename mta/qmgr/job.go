@@ -1,0 +1,175 @@
+package qmgr
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"sync"
+	"time"
+
+	"dirpost/internal/envelope"
+	"dirpost/internal/postgres"
+	"dirpost/mta/queue"
+	"dirpost/mta/route"
+)
+
+// errShutdown is why a delivery is broken off at shutdown.
+var errShutdown = errors.New("shutting down")
+
+// job is what one worker does: recipients of one destination.
+type job struct {
+	m           *Manager
+	destination string
+	attempts    []queue.Attempt
+	messages    map[envelope.QueueID]*queue.Message
+	claimed     time.Time
+
+	mu   sync.Mutex // guards left
+	left []queue.Attempt
+}
+
+// byMessage yields the attempts of each message that is still there.
+func (j *job) byMessage(limit int) iter.Seq2[*queue.Message, []queue.Attempt] {
+	return func(yield func(*queue.Message, []queue.Attempt) bool) {
+		for rest := j.attempts; len(rest) > 0; {
+			n := 1
+			for n < len(rest) && n < limit && rest[n].QueueID == rest[0].QueueID {
+				n++
+			}
+			// A message that was deleted meanwhile is nobody's business.
+			if msg := j.messages[rest[0].QueueID]; msg != nil && !yield(msg, rest[:n:n]) {
+				return
+			}
+			rest = rest[n:]
+			j.mu.Lock()
+			j.left = rest
+			j.mu.Unlock()
+		}
+	}
+}
+
+// beat renews the leases of what is left until stop is called.
+func (j *job) beat(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	j.left = j.attempts
+	wg.Go(func() {
+		tick := time.NewTicker(j.m.config.Lease / 3)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			j.mu.Lock()
+			left := j.left
+			j.mu.Unlock()
+			if _, err := j.m.Queue.Extend(ctx, left, j.m.config.Lease); err != nil && ctx.Err() == nil {
+				j.m.Log.WarnContext(ctx, "lease not renewed", "err", err)
+			}
+		}
+	})
+	return func() { cancel(); wg.Wait() }
+}
+
+// deliverRemote sends to a destination outside, message by message over one
+// route.
+func (j *job) deliverRemote(ctx context.Context) {
+	defer j.beat(ctx)()
+	reason, dead := j.m.destinations.enter(j.destination)
+	defer j.m.destinations.leave(j.destination)
+	var rt *route.Route
+	for msg, attempts := range j.byMessage(maxTransaction) {
+		if !dead {
+			reason, dead = j.m.destinations.isDead(j.destination)
+		}
+		if dead {
+			j.conclude(ctx, msg, attempts, same(attempts, suspended(reason)))
+			continue
+		}
+		if rt == nil {
+			var err error
+			first := &attempts[0].Recipient
+			if rt, err = j.m.Router.Route(ctx, first.Address.Domain, first.NextHop); err != nil {
+				// The DNS has it in its cache when the next message asks.
+				j.conclude(ctx, msg, attempts, same(attempts, outcomeOf(err, "none")))
+				continue
+			}
+		}
+		if rt.Kind == route.Inside {
+			for i := range attempts {
+				attempts[i].Recipient.Local = rt.Mailbox
+			}
+			j.slice(ctx, msg, attempts)
+			continue
+		}
+		outcomes := j.m.Transport.Deliver(ctx, rt, msg, attempts)
+		j.m.destinations.heard(j.destination, outcomes[0])
+		j.conclude(ctx, msg, attempts, outcomes)
+	}
+}
+
+// maxTransaction is how many recipients of one message a transport gets at once.
+const maxTransaction = 100
+
+// suspended is the outcome for a destination that is left alone for a while.
+func suspended(reason queue.Reply) queue.Outcome {
+	return queue.Outcome{Reply: queue.Reply{Enhanced: "4.4.1", Text: "destination not tried for a while: " + reason.Text, Relay: "none"}}
+}
+
+// outcomeOf is the outcome of an error of ours.
+func outcomeOf(err error, relay string) queue.Outcome {
+	st := envelope.StatusOf(err)
+	return queue.Outcome{Reply: queue.Reply{Enhanced: st.Enhanced, Text: st.Text, Relay: relay}}
+}
+
+func same(attempts []queue.Attempt, o queue.Outcome) []queue.Outcome {
+	all := make([]queue.Outcome, len(attempts))
+	for i := range all {
+		all[i] = o
+	}
+	return all
+}
+
+// deliverLocal delivers to mailboxes of ours, slice by slice.
+func (j *job) deliverLocal(ctx context.Context) {
+	defer j.beat(ctx)()
+	for msg, attempts := range j.byMessage(j.m.config.LocalSlice) {
+		j.slice(ctx, msg, attempts)
+	}
+}
+
+// slice delivers one message to some mailboxes in one transaction, with the
+// settlement. If that fails it does each alone, to learn whose fault it is.
+func (j *job) slice(ctx context.Context, msg *queue.Message, attempts []queue.Attempt) {
+	began := time.Now()
+	rcpts := make([]queue.Recipient, len(attempts))
+	settlements := make([]queue.Settlement, len(attempts))
+	delivered := queue.Outcome{Reply: queue.Reply{Enhanced: "2.0.0", Text: "delivered", Relay: "local"}}
+	for i, a := range attempts {
+		rcpts[i], settlements[i] = a.Recipient, j.m.settlement(msg, a, delivered)
+	}
+	err := j.m.Local.DeliverQueued(ctx, msg, rcpts, func(ctx context.Context, tx postgres.Tx) error { return j.m.Queue.SettleTx(ctx, tx, settlements) })
+	delivered.Transmit = time.Since(began)
+	switch {
+	case err == nil:
+		j.emit(ctx, msg, attempts, same(attempts, delivered), settlements)
+		j.m.reportSoon(settlements)
+	case errors.Is(err, queue.ErrLease), errors.Is(err, postgres.ErrUnknown):
+		// Somebody else has them, or the lease will tell: nothing is lost, and
+		// the mailbox recognises a second delivery.
+		j.m.Log.WarnContext(ctx, "local delivery left to the lease", "queue_id", msg.QueueID.String(), "nrcpt", len(attempts), "err", err)
+	case len(attempts) > 1 && ctx.Err() == nil:
+		for i := range attempts {
+			j.slice(ctx, msg, attempts[i:i+1])
+		}
+	default:
+		o := outcomeOf(err, "local")
+		o.Transmit = time.Since(began)
+		if !o.Reply.IsPermanent() {
+			j.m.Log.WarnContext(ctx, "local delivery failed", "queue_id", msg.QueueID.String(), "to", rcpts[0].Address.String(), "err", err)
+		}
+		j.conclude(ctx, msg, attempts, same(attempts, o))
+	}
+}

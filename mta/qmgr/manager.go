@@ -1,0 +1,263 @@
+package qmgr
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+
+	"dirpost/internal/blob"
+	"dirpost/internal/envelope"
+	"dirpost/internal/event"
+	"dirpost/internal/postgres"
+	"dirpost/mta/queue"
+	"dirpost/mta/route"
+)
+
+// Transport delivers to the outside. It returns an outcome for each attempt, in
+// their order, and never fails as a whole.
+type Transport interface {
+	Deliver(ctx context.Context, rt *route.Route, m *queue.Message, attempts []queue.Attempt) []queue.Outcome
+}
+
+// Local delivers to mailboxes of ours: to all of rcpts, with settle in the same
+// transaction, or to none. Its errors are envelope errors; permanent ones are
+// about the recipient.
+type Local interface {
+	DeliverQueued(ctx context.Context, m *queue.Message, rcpts []queue.Recipient, settle func(context.Context, postgres.Tx) error) error
+}
+
+// Originator accepts a message that we have written, with settle in the same
+// transaction. A permanent error says that its recipient cannot be.
+type Originator interface {
+	Originate(ctx context.Context, env *envelope.Envelope, msg io.WriterTo, settle func(context.Context, postgres.Tx) error) error
+}
+
+// Router finds the way to a domain or a given next hop; *route.Router does.
+type Router interface {
+	Route(ctx context.Context, domain, nextHop string) (*route.Route, error)
+}
+
+// Deps are the parts that the queue manager works with.
+type Deps struct {
+	Queue      *queue.Queue
+	Blobs      *blob.Store // bodies for reports
+	Router     Router
+	Transport  Transport
+	Local      Local
+	Originator Originator
+	Now        func() time.Time // the database's clock
+	Events     event.Sink
+	Log        *slog.Logger
+}
+
+// Manager is the queue manager of one node. Make one with New.
+type Manager struct {
+	Deps
+	config       Config
+	destinations *destinations
+	settler      settler
+	remote       chan struct{} // a place for each worker to outside
+	local        chan struct{} // a place for each local slice
+	reports      chan struct{} // a place for each report
+	idle         chan struct{} // somebody has left a place
+	workers      sync.WaitGroup
+
+	mu     sync.Mutex // guards shards
+	shards []int16
+}
+
+// New returns a Manager. It starts nothing.
+func New(c Config, d Deps) (*Manager, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	c = c.withDefaults()
+	return &Manager{
+		Deps: d, config: c,
+		destinations: newDestinations(c.PerDestination, c.MinBackoff),
+		settler:      settler{queue: d.Queue, log: d.Log},
+		remote:       make(chan struct{}, c.Workers),
+		local:        make(chan struct{}, c.LocalWorkers),
+		reports:      make(chan struct{}, 2),
+		idle:         make(chan struct{}, 1),
+	}, nil
+}
+
+// pollInterval is how long something that is due may wait when nobody has said
+// so.
+const pollInterval = time.Second
+
+// Run manages the queue until ctx is done, then lets the deliveries under way
+// end within Config.Grace.
+func (m *Manager) Run(ctx context.Context) error {
+	// Deliveries outlive ctx for a while: what a next hop has taken must be
+	// settled.
+	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stop(nil)
+	var own sync.WaitGroup
+	own.Go(func() { m.own(ctx) })
+	m.dispatch(ctx, work)
+	hurry := time.AfterFunc(m.config.Grace, func() { stop(errShutdown) })
+	m.workers.Wait()
+	hurry.Stop()
+	own.Wait()
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if err := m.Queue.Disown(last, m.config.Node); err != nil {
+		m.Log.WarnContext(ctx, "shards not given back, others take them later", "err", err)
+	}
+	return nil
+}
+
+// own keeps our share of the shards.
+func (m *Manager) own(ctx context.Context) {
+	tick := time.NewTicker(queue.OwnInterval)
+	defer tick.Stop()
+	away := false
+	for {
+		shards, err := m.Queue.Own(ctx, m.config.Node)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil && !away:
+			m.Log.ErrorContext(ctx, "queue not reachable", "err", err)
+			away = true
+		case err == nil:
+			away = false
+			m.mu.Lock()
+			changed := !slices.Equal(m.shards, shards)
+			m.shards = shards
+			m.mu.Unlock()
+			if changed {
+				m.Queue.WakeHere()
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// dispatch claims what is due and hands it to workers.
+func (m *Manager) dispatch(ctx, work context.Context) {
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		if m.claim(ctx, work) || m.claimReports(ctx, work) {
+			continue // there may be more
+		}
+		select {
+		case <-ctx.Done():
+		case <-m.Queue.Woken():
+		case <-m.idle:
+		case <-tick.C:
+		}
+	}
+}
+
+// claim leases what is due as far as there are places, and reports whether there
+// may be more.
+func (m *Manager) claim(ctx, work context.Context) bool {
+	m.mu.Lock()
+	shards := m.shards
+	m.mu.Unlock()
+	free := cap(m.remote) - len(m.remote)
+	skip := m.destinations.full()
+	if len(m.local) == cap(m.local) {
+		skip = append(skip, "")
+	}
+	if len(shards) == 0 || free == 0 && len(m.local) == cap(m.local) {
+		return false
+	}
+	// Hosts outside that keep all workers waiting do not keep our own people
+	// waiting.
+	claim := queue.Claim{Shards: shards, Skip: skip, Local: free == 0, Destinations: max(min(free, 5), 1), Lease: m.config.Lease}
+	attempts, err := m.Queue.Claim(ctx, claim)
+	if err != nil {
+		if ctx.Err() == nil {
+			m.Log.WarnContext(ctx, "nothing claimed", "err", err)
+		}
+		return false
+	}
+	if len(attempts) == 0 {
+		return false
+	}
+	messages, err := m.messages(ctx, attempts)
+	if err != nil {
+		m.Log.WarnContext(ctx, "queued messages not read, tried again when their lease ends", "err", err)
+		return false
+	}
+	claimed := time.Now()
+	for destination, group := range byDestination(attempts) {
+		job := &job{m: m, destination: destination, attempts: group, messages: messages, claimed: claimed}
+		if destination == "" {
+			m.start(work, m.local, job.deliverLocal)
+		} else {
+			m.start(work, m.remote, job.deliverRemote)
+		}
+	}
+	return true
+}
+
+// byDestination groups attempts, each group in the order of messages.
+func byDestination(attempts []queue.Attempt) map[string][]queue.Attempt {
+	groups := make(map[string][]queue.Attempt)
+	for _, a := range attempts {
+		groups[a.Destination] = append(groups[a.Destination], a)
+	}
+	for _, g := range groups {
+		slices.SortFunc(g, func(a, b queue.Attempt) int {
+			if a.QueueID != b.QueueID {
+				return cmpID(a.QueueID, b.QueueID)
+			}
+			return int(a.N) - int(b.N)
+		})
+	}
+	return groups
+}
+
+func cmpID(a, b envelope.QueueID) int {
+	if a < b {
+		return -1
+	}
+	return 1
+}
+
+// messages reads the messages of attempts.
+func (m *Manager) messages(ctx context.Context, attempts []queue.Attempt) (map[envelope.QueueID]*queue.Message, error) {
+	ids := make([]envelope.QueueID, 0, len(attempts))
+	for _, a := range attempts {
+		ids = append(ids, a.QueueID)
+	}
+	slices.Sort(ids)
+	return m.Queue.Messages(ctx, slices.Compact(ids))
+}
+
+// start runs f on a place of places. It waits for one, since what was claimed is
+// ours to do; places are counted before a claim, so the wait is short.
+func (m *Manager) start(work context.Context, places chan struct{}, f func(context.Context)) {
+	places <- struct{}{}
+	m.workers.Go(func() {
+		defer func() {
+			<-places
+			select {
+			case m.idle <- struct{}{}:
+			default: // the dispatcher is going to look anyway
+			}
+		}()
+		defer func() {
+			// A fault of ours must cost one lease, not the whole server.
+			if p := recover(); p != nil {
+				m.Log.ErrorContext(work, "queue worker failed", "err", fmt.Errorf("panic: %v", p), "stack", string(debug.Stack()))
+			}
+		}()
+		f(work)
+	})
+}

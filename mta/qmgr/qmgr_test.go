@@ -1,0 +1,758 @@
+package qmgr
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"dirpost/internal/blob"
+	"dirpost/internal/envelope"
+	"dirpost/internal/event"
+	"dirpost/internal/postgres"
+	"dirpost/internal/resolver"
+	"dirpost/internal/testenv"
+	"dirpost/mta/queue"
+	"dirpost/mta/remote"
+	"dirpost/mta/route"
+
+	"github.com/emersion/go-smtp"
+)
+
+// world is a queue on a real database with what surrounds its manager.
+type world struct {
+	t      testing.TB
+	db     *postgres.DB
+	queue  *queue.Queue
+	blobs  *blob.Store
+	config Config
+	router Router
+	inside func(context.Context) (string, error)
+	to     Transport // nil: SMTP
+	door   *door
+	events *events
+}
+
+func newWorld(t testing.TB) *world {
+	t.Helper()
+	db := testenv.Database(t)
+	w := &world{t: t, db: db, queue: queue.New(db, queue.Config{}), blobs: blob.New(db), events: newEvents(), door: &door{db: db}}
+	w.config = Config{Node: "a", Hostname: "mail.corp.example", Postmaster: address(t, "postmaster@corp.example"), Grace: 5 * time.Second}
+	return w
+}
+
+// start runs a manager until the test ends or stop is called.
+func (w *world) start() (stop func()) {
+	w.t.Helper()
+	router := w.router
+	if router == nil {
+		dns, err := resolver.New(resolver.Config{Servers: []string{testenv.DNS(w.t).Addr}})
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if router, err = route.New(route.Config{Hostname: "mail.corp.example"}, dns, w.inside); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	log := slog.New(slog.DiscardHandler)
+	to := w.to
+	if to == nil {
+		smtp, err := remote.New(remote.Config{Hostname: "mail.corp.example"}, w.blobs, log)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		w.t.Cleanup(smtp.Close)
+		to = smtp
+	}
+	m, err := New(w.config, Deps{Queue: w.queue, Blobs: w.blobs, Router: router, Transport: to, Local: w.door, Originator: w.door, Now: w.db.Now, Events: w.events, Log: log})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := m.Run(ctx); err != nil {
+			w.t.Error(err)
+		}
+	}()
+	stop = sync.OnceFunc(func() { cancel(); <-done })
+	w.t.Cleanup(stop)
+	return stop
+}
+
+// put queues a message to rcpts and returns its id.
+func (w *world) put(change func(*queue.Message), rcpts ...queue.Recipient) envelope.QueueID {
+	w.t.Helper()
+	m := &queue.Message{
+		QueueID: envelope.QueueID(w.db.NewID()), ReversePath: envelope.ReversePathOf(address(w.t, "alice@corp.example")),
+		Header: []byte("Subject: plans\r\nMessage-ID: <1@corp.example>\r\n\r\n"), Body: blob.Body{Size: 7, Lines: 1, Inline: []byte("Hello\r\n")},
+	}
+	if change != nil {
+		change(m)
+	}
+	err := w.db.InTx(w.t.Context(), postgres.Delivery, func(ctx context.Context, tx postgres.Tx) error { return w.queue.EnqueueTx(ctx, tx, m, rcpts) })
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.queue.Wake()
+	return m.QueueID
+}
+
+// entries is what is still queued.
+func (w *world) entries() []queue.Entry {
+	w.t.Helper()
+	e, err := w.queue.List(w.t.Context(), queue.Filter{}, queue.Entry{}, 1000)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return e
+}
+
+// empty waits until nothing is queued.
+func (w *world) empty() {
+	w.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		e := w.entries()
+		if len(e) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			w.t.Fatalf("still queued: %+v", e)
+		}
+		time.Sleep(5 * time.Millisecond) // the database tells nobody that a table is empty
+	}
+}
+
+func address(t testing.TB, s string) envelope.Address {
+	t.Helper()
+	a, err := envelope.ParseAddress(s)
+	if err != nil {
+		t.Fatalf("%s: %v", s, err)
+	}
+	return a
+}
+
+// via is a recipient with a given next hop.
+func via(t testing.TB, hop, s string) queue.Recipient {
+	return queue.Recipient{Address: address(t, s), Original: s, OriginalType: "rfc822", NextHop: hop}
+}
+
+// ours is a recipient with a mailbox here.
+func ours(t testing.TB, s string) queue.Recipient {
+	return queue.Recipient{Address: address(t, s), Original: s, Local: "main:" + s}
+}
+
+// events collects what was emitted.
+type events struct {
+	mu   sync.Mutex // guards all
+	cond *sync.Cond
+	all  []string
+}
+
+func newEvents() *events {
+	e := new(events)
+	e.cond = sync.NewCond(&e.mu)
+	return e
+}
+
+// Emit keeps "to status dsn relay" of each delivery.
+func (e *events) Emit(_ context.Context, ev event.Event) {
+	values := map[string]string{}
+	for _, a := range ev.Attrs {
+		values[a.Key] = a.Value.String()
+	}
+	line := ev.Msg + " " + values["to"]
+	if ev.Msg == "delivery" {
+		host, _, _ := strings.Cut(values["relay"], "[")
+		line = fmt.Sprintf("%s %s %s %s", values["to"], values["status"], values["dsn"], host)
+		for _, key := range []string{"queue_id", "from", "delay", "delays"} {
+			if values[key] == "" {
+				line += " without " + key
+			}
+		}
+	}
+	e.mu.Lock()
+	e.all = append(e.all, line)
+	e.mu.Unlock()
+	e.cond.Broadcast()
+}
+
+// wait returns the events, sorted, when there are n.
+func (e *events) wait(t testing.TB, n int) string {
+	t.Helper()
+	timer := time.AfterFunc(30*time.Second, e.cond.Broadcast)
+	defer timer.Stop()
+	deadline := time.Now().Add(30 * time.Second)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for len(e.all) < n {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited for %d events, have %q", n, e.all)
+		}
+		e.cond.Wait()
+	}
+	all := slices.Clone(e.all)
+	slices.Sort(all)
+	return strings.Join(all, "\n")
+}
+
+// door stands for intake: it has real transactions, and mailboxes that are lists.
+type door struct {
+	db   *postgres.DB
+	fail func(rcpts []queue.Recipient) error // of deliveries
+	deny func() error                        // of reports
+	late func() error                        // after the commit
+
+	mu        sync.Mutex // guards the fields below
+	delivered []string
+	slices    []int
+	reports   []string
+	signal    chan struct{}
+}
+
+func (d *door) DeliverQueued(ctx context.Context, m *queue.Message, rcpts []queue.Recipient, settle func(context.Context, postgres.Tx) error) error {
+	if d.fail != nil {
+		if err := d.fail(rcpts); err != nil {
+			return err
+		}
+	}
+	if err := d.db.InTx(ctx, postgres.Delivery, settle); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.slices = append(d.slices, len(rcpts))
+	for _, r := range rcpts {
+		d.delivered = append(d.delivered, r.Local)
+	}
+	if d.late != nil {
+		return d.late()
+	}
+	return nil
+}
+
+func (d *door) Originate(ctx context.Context, env *envelope.Envelope, msg io.WriterTo, settle func(context.Context, postgres.Tx) error) error {
+	if d.deny != nil {
+		if err := d.deny(); err != nil {
+			return err
+		}
+	}
+	var b bytes.Buffer
+	if _, err := msg.WriteTo(&b); err != nil {
+		return err
+	}
+	if !env.ReversePath.IsNull() || len(env.Recipients) != 1 || env.Recipients[0].Notify != envelope.NotifyNever {
+		return fmt.Errorf("envelope of a report: %+v", env)
+	}
+	if err := d.db.InTx(ctx, postgres.Delivery, settle); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.reports = append(d.reports, "To: "+env.Recipients[0].Address.String()+"\r\n"+b.String())
+	return nil
+}
+
+// brief is each report as its recipients with action, status and diagnosis.
+func (d *door) brief() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var all []string
+	for _, r := range d.reports {
+		var b strings.Builder
+		for line := range strings.SplitSeq(r, "\r\n") {
+			for _, f := range []string{"Final-Recipient: rfc822; ", "Action: ", "Status: ", "Diagnostic-Code: "} {
+				if v, ok := strings.CutPrefix(line, f); ok {
+					if f[0] == 'F' && b.Len() > 0 {
+						b.WriteString(" | ")
+					}
+					b.WriteString(v + " ")
+				}
+			}
+		}
+		all = append(all, strings.TrimSpace(b.String()))
+	}
+	slices.Sort(all)
+	return strings.Join(all, "\n")
+}
+
+// next is a server that refuses recipients by their first letter.
+func next(t testing.TB, change func(*smtp.Server)) *testenv.SMTPServer {
+	return testenv.SMTP(t, testenv.SMTPRefusal{Rcpt: func(to string) error {
+		switch to[0] {
+		case 'x':
+			return &smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 1, 1}, Message: "nobody"}
+		case 'y':
+			return &smtp.SMTPError{Code: 450, EnhancedCode: smtp.EnhancedCode{4, 2, 0}, Message: "later"}
+		}
+		return nil
+	}}, change)
+}
+
+func TestOutcomes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	srv := next(t, nil)
+	id := w.put(nil, via(t, srv.Addr, "ok@a.example"), via(t, srv.Addr, "x@a.example"), via(t, srv.Addr, "y@a.example"), ours(t, "bob@corp.example"))
+	w.start()
+	want := "bob@corp.example delivered 2.0.0 local\nok@a.example sent 2.0.0 127.0.0.1\nx@a.example bounced 5.1.1 127.0.0.1\ny@a.example deferred 4.2.0 127.0.0.1"
+	if got := w.events.wait(t, 4); got != want {
+		t.Errorf("events:\n%s\nwant\n%s", got, want)
+	}
+	if m := srv.Messages(); len(m) != 1 || !strings.HasSuffix(m[0].Data, "\r\n\r\nHello\r\n") {
+		t.Errorf("sent: %+v", m)
+	}
+	for _, e := range w.entries() {
+		pause := e.Next.Sub(w.db.Now())
+		switch e.Recipient.Address.Local {
+		case "x": // waits for others of its message, a minute at most
+			if e.State != queue.StateFinal || pause > time.Minute {
+				t.Errorf("refused: %+v", e)
+			}
+		case "y":
+			if e.State != queue.StateWaiting || pause < 4*time.Minute || pause > 6*time.Minute || e.Attempts != 1 || e.Last.Text != "later" {
+				t.Errorf("deferred: %+v, in %v", e, pause)
+			}
+		default:
+			t.Errorf("still queued: %+v", e)
+		}
+	}
+	if n, err := w.queue.Delete(t.Context(), queue.Filter{QueueIDs: []envelope.QueueID{id}, States: []queue.State{queue.StateWaiting}}); n != 1 || err != nil {
+		t.Error(n, err)
+	}
+}
+
+// RFC 3461 §5: who is told what.
+func TestReports(t *testing.T) {
+	t.Parallel()
+	plain, dsn := next(t, nil), next(t, func(s *smtp.Server) { s.EnableDSN = true })
+	noted := func(r queue.Recipient, n envelope.Notify) queue.Recipient { r.Notify = n; return r }
+	null := func(m *queue.Message) { m.ReversePath = envelope.ReversePath{} }
+	x, ok := via(t, plain.Addr, "x@a.example"), via(t, plain.Addr, "ok@a.example")
+	tests := []struct {
+		name   string
+		change func(*queue.Message)
+		rcpts  []queue.Recipient
+		want   string
+	}{
+		{"two destinations, one report", nil, []queue.Recipient{x, via(t, dsn.Addr, "x@b.example"), ok},
+			"x@a.example failed 5.1.1 smtp; 550 5.1.1 nobody  | x@b.example failed 5.1.1 smtp; 550 5.1.1 nobody"},
+		{"nothing about a report", null, []queue.Recipient{x}, ""},
+		{"NOTIFY=NEVER", nil, []queue.Recipient{noted(x, envelope.NotifyNever)}, ""},
+		{"NOTIFY=DELAY is not about failure", nil, []queue.Recipient{noted(x, envelope.NotifyDelay)}, ""},
+		{"success is not told unasked", nil, []queue.Recipient{ok}, ""},
+		{"NOTIFY=SUCCESS to a host without DSN", nil, []queue.Recipient{noted(ok, envelope.NotifySuccess)}, "ok@a.example relayed 2.0.0 smtp; 250 2.0.0 OK: queued"},
+		{"NOTIFY=SUCCESS passed on", nil, []queue.Recipient{noted(via(t, dsn.Addr, "ok@a.example"), envelope.NotifySuccess)}, ""},
+		{"NOTIFY=SUCCESS here", nil, []queue.Recipient{noted(ours(t, "bob@corp.example"), envelope.NotifySuccess)}, "bob@corp.example delivered 2.0.0"},
+		{"our own finding", nil, []queue.Recipient{{Address: address(t, "bob@gone.example")}}, "bob@gone.example failed 5.1.2 X-Dirpost; Domain not found"},
+		{"given up", func(m *queue.Message) { m.Expires = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC) }, []queue.Recipient{via(t, plain.Addr, "y@a.example")},
+			"y@a.example failed 5.4.7 X-Dirpost; delivery time expired; last: 450 4.2.0 later"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.put(tt.change, tt.rcpts...)
+			w.start()
+			w.empty()
+			if got := w.door.brief(); got != tt.want {
+				t.Errorf("reports:\n%s\nwant\n%s", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestDelayWarning(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.config.DelayWarning = 4 * time.Hour
+	srv := next(t, nil)
+	w.put(func(m *queue.Message) { m.Accepted = w.db.Now().Add(-5 * time.Hour) }, via(t, srv.Addr, "y@a.example"))
+	stop := w.start()
+	w.events.wait(t, 1)
+	if got, want := w.door.brief(), "y@a.example delayed 4.2.0 smtp; 450 4.2.0 later"; got != want {
+		t.Errorf("warning: %q, want %q", got, want)
+	}
+	if _, err := w.queue.Retry(t.Context(), queue.Filter{}); err != nil {
+		t.Fatal(err)
+	}
+	w.events.wait(t, 2)
+	stop()
+	if n := len(w.door.reports); n != 1 {
+		t.Errorf("%d warnings, want one", n)
+	}
+	if e := w.entries(); len(e) != 1 || e[0].Attempts != 2 {
+		t.Errorf("left: %+v", e)
+	}
+}
+
+// Trouble of ours delays mail and never returns it.
+func TestOurTrouble(t *testing.T) {
+	t.Parallel()
+	unclassified := errors.New("bug")
+	tests := []struct {
+		name   string
+		change func(*world)
+		rcpt   queue.Recipient
+		want   string
+	}{
+		{"routing fails", func(w *world) { w.router = broken{unclassified} }, queue.Recipient{Address: address(t, "bob@a.example")}, "bob@a.example deferred 4.3.0 none"},
+		{"directory away", func(w *world) { w.inside = func(context.Context) (string, error) { return "", envelope.ErrDirectory } }, queue.Recipient{Address: address(t, "bob@a.example")}, "bob@a.example deferred 4.4.3 none"},
+		{"mailbox: database away", func(w *world) { w.door.fail = func([]queue.Recipient) error { return envelope.ErrDatabase } }, ours(t, "bob@corp.example"), "bob@corp.example deferred 4.3.0 local"},
+		{"mailbox full", func(w *world) { w.door.fail = func([]queue.Recipient) error { return envelope.ErrOverQuota } }, ours(t, "bob@corp.example"), "bob@corp.example deferred 4.2.2 local"},
+		{"mailbox gone is not ours", func(w *world) { w.door.fail = func([]queue.Recipient) error { return envelope.ErrNotFound } }, ours(t, "bob@corp.example"), "bob@corp.example bounced 5.1.1 local"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			tt.change(w)
+			w.put(nil, tt.rcpt)
+			w.start()
+			if got := w.events.wait(t, 1); got != tt.want {
+				t.Errorf("got %s, want %s", got, tt.want)
+			}
+		})
+	}
+}
+
+type broken struct{ err error }
+
+func (b broken) Route(context.Context, string, string) (*route.Route, error) { return nil, b.err }
+
+// A report that cannot be accepted now stays; one whose sender does not exist is
+// the end of it.
+func TestReportRefused(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	srv := next(t, nil)
+	w.door.deny = func() error { return envelope.ErrNotFound }
+	w.put(nil, via(t, srv.Addr, "x@a.example"))
+	stop := w.start()
+	if got := w.events.wait(t, 2); got != "report undeliverable alice@corp.example\nx@a.example bounced 5.1.1 127.0.0.1" {
+		t.Errorf("events:\n%s", got)
+	}
+	w.empty()
+	stop()
+
+	asked := make(chan struct{}, 100)
+	w.door.deny = func() error { asked <- struct{}{}; return envelope.ErrDatabase }
+	w.put(nil, via(t, srv.Addr, "x@a.example"))
+	w.config.Lease = 500 * time.Millisecond
+	w.start()
+	<-asked
+	<-asked // once more when the lease is over
+	if e := w.entries(); len(e) != 1 || e[0].State != queue.StateReporting {
+		t.Errorf("left: %+v", e)
+	}
+}
+
+// A slice in which one mailbox fails is delivered one by one; who failed is told
+// and nobody else gets it twice.
+func TestLocalSlices(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.config.LocalSlice = 10
+	w.door.fail = func(rcpts []queue.Recipient) error {
+		for _, r := range rcpts {
+			if r.Address.Local == "u7" {
+				return envelope.ErrNotFound
+			}
+		}
+		return nil
+	}
+	var rcpts []queue.Recipient
+	for i := range 25 {
+		rcpts = append(rcpts, ours(t, fmt.Sprintf("u%d@corp.example", i)))
+	}
+	w.put(nil, rcpts...)
+	w.start()
+	w.empty()
+	slices.Sort(w.door.delivered)
+	if n := len(slices.Compact(w.door.delivered)); n != 24 || len(w.door.delivered) != 24 {
+		t.Errorf("%d mailboxes of %d deliveries", n, len(w.door.delivered))
+	}
+	if got := w.door.brief(); got != "u7@corp.example failed 5.1.1 X-Dirpost; No such mailbox here" {
+		t.Errorf("report: %s", got)
+	}
+	if slices.Max(w.door.slices) > 10 {
+		t.Errorf("slices %v", w.door.slices)
+	}
+}
+
+// Nobody knows whether a COMMIT happened: the lease decides, and the mailbox gets
+// it once.
+func TestUnknownCommit(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.door.late = func() error { return envelope.Because(envelope.StatusDatabase, postgres.ErrUnknown) }
+	w.put(nil, ours(t, "bob@corp.example"))
+	w.config.Lease = 300 * time.Millisecond
+	stop := w.start()
+	w.empty()
+	stop()
+	if len(w.door.delivered) != 1 || len(w.door.reports) != 0 {
+		t.Errorf("delivered %v, reports %v", w.door.delivered, w.door.reports)
+	}
+}
+
+// Nothing leaves: the demo's rule.
+func TestInside(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.inside = func(context.Context) (string, error) { return "main:outbound", nil }
+	w.put(nil, queue.Recipient{Address: address(t, "bob@a.example")}, via(t, "192.0.2.1:25", "carol@b.example"))
+	w.start()
+	if got := w.events.wait(t, 2); got != "bob@a.example delivered 2.0.0 local\ncarol@b.example delivered 2.0.0 local" {
+		t.Errorf("events:\n%s", got)
+	}
+	if fmt.Sprint(w.door.delivered) != "[main:outbound main:outbound]" {
+		t.Errorf("delivered to %v", w.door.delivered)
+	}
+}
+
+// scripted is a transport that does as it is told.
+type scripted func(ctx context.Context, rt *route.Route, m *queue.Message, attempts []queue.Attempt) []queue.Outcome
+
+func (f scripted) Deliver(ctx context.Context, rt *route.Route, m *queue.Message, attempts []queue.Attempt) []queue.Outcome {
+	return f(ctx, rt, m, attempts)
+}
+
+// straight is a router for scripted transports.
+type straight struct{}
+
+func (straight) Route(_ context.Context, domain, _ string) (*route.Route, error) {
+	return &route.Route{Kind: route.ByMX, Name: domain, Hops: []route.Hop{{Host: domain, Addr: netip.MustParseAddrPort("192.0.2.1:25")}}}, nil
+}
+
+func sent(attempts []queue.Attempt) []queue.Outcome {
+	return same(attempts, queue.Outcome{Reply: queue.Reply{Code: 250, Enhanced: "2.0.0", Relay: "next[192.0.2.1]:25"}})
+}
+
+// Two nodes on one database: nothing is sent twice, nothing is left.
+func TestTwoNodes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	var mu sync.Mutex
+	seen := map[string]int{}
+	w.router = straight{}
+	w.to = scripted(func(_ context.Context, _ *route.Route, m *queue.Message, attempts []queue.Attempt) []queue.Outcome {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, a := range attempts {
+			seen[m.QueueID.String()+a.Recipient.Address.String()]++
+		}
+		return sent(attempts)
+	})
+	const messages, recipients = 100, 4
+	for i := range messages / 2 {
+		w.put(nil, many(t, i, recipients)...)
+	}
+	w.start()
+	w.config.Node = "b"
+	other := *w
+	other.queue = queue.New(w.db, queue.Config{})
+	other.start()
+	for i := range messages / 2 {
+		other.put(nil, many(t, i, recipients)...)
+	}
+	w.empty()
+	mu.Lock()
+	defer mu.Unlock()
+	if len(seen) != messages*recipients {
+		t.Errorf("%d recipients were served, want %d", len(seen), messages*recipients)
+	}
+	for k, n := range seen {
+		if n != 1 {
+			t.Errorf("%s was served %d times", k, n)
+		}
+	}
+}
+
+func many(t testing.TB, i, n int) (rcpts []queue.Recipient) {
+	for j := range n {
+		rcpts = append(rcpts, queue.Recipient{Address: address(t, fmt.Sprintf("u%d@d%d.example", i, (i+j)%20))})
+	}
+	return rcpts
+}
+
+// A node dies while it sends: another one sends when the lease is over.
+func TestNodeDies(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.router = straight{}
+	id := w.put(nil, many(t, 1, 3)...)
+	var shards []int16
+	for i := range int16(queue.Shards) {
+		shards = append(shards, i)
+	}
+	held, err := w.queue.Claim(t.Context(), queue.Claim{Shards: shards, Lease: time.Second}) // and never heard of again
+	if err != nil || len(held) != 3 {
+		t.Fatal(held, err)
+	}
+	var mu sync.Mutex
+	served := 0
+	w.to = scripted(func(_ context.Context, _ *route.Route, m *queue.Message, attempts []queue.Attempt) []queue.Outcome {
+		mu.Lock()
+		defer mu.Unlock()
+		served += len(attempts)
+		return sent(attempts)
+	})
+	w.start()
+	w.empty()
+	if served != 3 {
+		t.Errorf("served %d", served)
+	}
+	if there, err := w.queue.Exists(t.Context(), id); there || err != nil {
+		t.Error("message is left", err)
+	}
+}
+
+// Shutdown lets what is under way end, and gives back what does not.
+func TestShutdown(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.config.Grace = 50 * time.Millisecond
+	w.router = straight{}
+	began := make(chan struct{}, 2)
+	w.to = scripted(func(ctx context.Context, rt *route.Route, m *queue.Message, attempts []queue.Attempt) []queue.Outcome {
+		began <- struct{}{}
+		if rt.Name == "d1.example" {
+			<-ctx.Done()
+			return same(attempts, queue.Outcome{Reply: queue.Reply{Enhanced: "4.4.2", Text: "lost connection"}})
+		}
+		return sent(attempts)
+	})
+	w.put(nil, many(t, 1, 2)...)
+	stop := w.start()
+	<-began
+	<-began
+	stop()
+	e := w.entries()
+	if len(e) != 1 || e[0].State != queue.StateWaiting || e[0].Attempts != 0 || e[0].Next.After(w.db.Now()) {
+		t.Errorf("left: %+v", e)
+	}
+}
+
+// A fault in a transport costs one lease and not the others.
+func TestPanic(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.router = straight{}
+	w.config.Lease = 300 * time.Millisecond
+	var once sync.Once
+	w.to = scripted(func(_ context.Context, rt *route.Route, m *queue.Message, attempts []queue.Attempt) []queue.Outcome {
+		once.Do(func() { panic("fault") })
+		return sent(attempts)
+	})
+	w.put(nil, many(t, 1, 4)...)
+	w.start()
+	w.empty()
+}
+
+// Long transfers keep their lease.
+func TestHeartbeat(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.router = straight{}
+	w.config.Lease = 300 * time.Millisecond
+	var mu sync.Mutex
+	served := 0
+	w.to = scripted(func(ctx context.Context, rt *route.Route, m *queue.Message, attempts []queue.Attempt) []queue.Outcome {
+		mu.Lock()
+		served++
+		mu.Unlock()
+		time.Sleep(time.Second) // a slow peer: three leases long
+		return sent(attempts)
+	})
+	w.put(nil, many(t, 1, 1)...)
+	w.start()
+	w.empty()
+	if served != 1 {
+		t.Errorf("sent %d times", served)
+	}
+}
+
+// A destination that cannot be reached is asked a few times, then the rest waits
+// with it.
+func TestDead(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.router = straight{}
+	var mu sync.Mutex
+	asked := 0
+	w.to = scripted(func(_ context.Context, rt *route.Route, m *queue.Message, attempts []queue.Attempt) []queue.Outcome {
+		mu.Lock()
+		defer mu.Unlock()
+		asked++
+		return same(attempts, queue.Outcome{Down: true, Reply: queue.Reply{Enhanced: "4.4.1", Text: "connection timed out", Relay: "none"}})
+	})
+	for i := range 30 {
+		w.put(nil, queue.Recipient{Address: address(t, fmt.Sprintf("u%d@dead.example", i))})
+	}
+	w.start()
+	w.events.wait(t, 30)
+	mu.Lock()
+	defer mu.Unlock()
+	if asked > 5 {
+		t.Errorf("asked %d times", asked)
+	}
+	for _, e := range w.entries() {
+		if e.State != queue.StateWaiting || e.Last.Enhanced != "4.4.1" {
+			t.Errorf("left: %+v", e)
+		}
+	}
+}
+
+// A large body goes through in pieces, exactly as it was.
+func TestLargeBody(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	srv := next(t, nil)
+	bw := w.blobs.NewWriter(t.Context())
+	line := strings.Repeat("0123456789", 7) + "\r\n"
+	for range 5 << 20 / len(line) {
+		if _, err := io.WriteString(bw, "."+line); err != nil {
+			t.Fatal(err)
+		}
+	}
+	body, err := bw.Finish(t.Context(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.put(func(m *queue.Message) { m.Body = body }, via(t, srv.Addr, "ok@a.example"))
+	w.start()
+	w.empty()
+	m := srv.Messages()
+	if len(m) != 1 {
+		t.Fatalf("%d messages", len(m))
+	}
+	_, got, _ := strings.Cut(m[0].Data, "\r\n\r\n")
+	if want := strings.Repeat("."+line, 5<<20/len(line)); got != want {
+		t.Errorf("%d octets arrived of %d", len(got), len(want))
+	}
+}
+
+func BenchmarkRelay(b *testing.B) {
+	w := newWorld(b)
+	var wg sync.WaitGroup
+	srv := testenv.SMTP(b, testenv.SMTPRefusal{Data: func(testenv.SMTPMessage) error { wg.Done(); return nil }}, nil)
+	body := strings.Repeat("0123456789012345678901234567890123456789012345678901234567890\r\n", 65)
+	for i := range b.N {
+		w.put(func(m *queue.Message) { m.Body = blob.Body{Size: int64(len(body)), Inline: []byte(body)} }, via(b, srv.Addr, fmt.Sprintf("u%d@a.example", i)))
+	}
+	wg.Add(b.N)
+	b.ResetTimer()
+	w.start()
+	wg.Wait()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
+}
