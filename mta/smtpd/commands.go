@@ -3,9 +3,11 @@ package smtpd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 
 	"dirpost/internal/envelope"
+	"dirpost/internal/logging"
 	"dirpost/mta/smtpd/wire"
 )
 
@@ -73,9 +75,9 @@ func (c *conn) command(ctx context.Context) error {
 	line, err := c.readLine(maxCommand)
 	switch {
 	case errors.Is(err, errLineTooLong):
-		return c.refuse(ctx, "", envelope.Because(statusLong, err))
+		return c.refuse(ctx, "unknown", envelope.Because(statusLong, err))
 	case errors.Is(err, errBareLine):
-		return c.refuse(ctx, "", envelope.Because(statusBare, err))
+		return c.refuse(ctx, "unknown", envelope.Because(statusBare, err))
 	case err != nil:
 		return err
 	}
@@ -85,10 +87,10 @@ func (c *conn) command(ctx context.Context) error {
 	cmd, known := commands[verb]
 	if !known {
 		if strangers[verb] {
-			c.refuse(ctx, verb.String(), envelope.Because(statusNotHere, nil))
+			c.refuse(ctx, "unknown", envelope.Because(statusNotHere, nil))
 			return c.end(errGone)
 		}
-		return c.refuse(ctx, verb.String(), envelope.Because(statusUnknown, nil))
+		return c.refuse(ctx, "unknown", envelope.Because(statusUnknown, fmt.Errorf("command %q", verb.String())))
 	}
 	if err := c.allowed(verb, cmd, arg); err != nil {
 		return c.refuse(ctx, verb.String(), err)
@@ -139,12 +141,12 @@ func (c *conn) countIdle(cmd command) error {
 
 // traceLine logs a command line for a developer. AUTH is not shown.
 func (c *conn) traceLine(ctx context.Context, verb wire.Verb, line []byte) {
-	if !c.log.Enabled(ctx, levelTrace) {
+	if !c.log.Enabled(ctx, logging.LevelTrace) {
 		return
 	}
 	text := string(line)
 	if verb == wire.VerbOf("AUTH") {
 		text = "AUTH [redacted]"
 	}
-	c.log.LogAttrs(ctx, levelTrace, "C", slog.String("data", text))
+	c.log.LogAttrs(ctx, logging.LevelTrace, "C", slog.String("data", text))
 }

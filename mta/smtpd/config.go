@@ -3,6 +3,7 @@ package smtpd
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"dirpost/internal/envelope"
@@ -36,6 +37,9 @@ type Config struct {
 	PostmasterDomain string
 	// ImplicitTLS makes TLS begin with the connection (RFC 8314 §3.3).
 	ImplicitTLS bool
+	// Proxies are networks whose connections begin with a PROXY header, version
+	// 1 or 2. From nobody else is one understood.
+	Proxies []netip.Prefix
 
 	MaxSize        int64 // octets a message
 	MaxRecipients  int   // recipients a message

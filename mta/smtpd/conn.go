@@ -66,12 +66,12 @@ func newConn(s *Server, nc net.Conn) *conn {
 	c := &conn{srv: s, nc: nc, raw: nc, started: time.Now()}
 	c.in.buf = make([]byte, commandBuffer)
 	c.client.Session = sessionID()
-	if a, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
-		c.facts.Addr = a.AddrPort().Addr().Unmap().WithZone("")
-		c.client.Addr = c.facts.Addr.String()
-	}
 	c.facts.Client = &c.client
-	c.log = s.deps.Log.With("session", c.client.Session, "client", c.client.Addr)
+	if a, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
+		c.setAddr(a.AddrPort().Addr())
+	} else {
+		c.log = s.deps.Log.With("session", c.client.Session)
+	}
 	return c
 }
 
@@ -127,6 +127,7 @@ func (c *conn) serve(ctx context.Context) {
 func (c *conn) recover(ctx context.Context) {
 	if v := recover(); v != nil {
 		c.dead = errPanic
+		c.srv.count.panics.Inc()
 		c.event(ctx, slog.LevelError, "panic", slog.String("err", fmt.Sprint(v)), slog.String("stack", string(debug.Stack())))
 	}
 }
@@ -143,9 +144,14 @@ func (c *conn) close(ctx context.Context) {
 		slog.Int("refused", c.refusals), slog.Int64("size", c.octets), slog.Duration("delay", time.Since(c.started)), slog.Any("err", c.dead))
 }
 
-// greet does what comes before the first command: TLS where it is implicit,
-// policy, banner.
+// greet does what comes before the first command: PROXY header, TLS where it is
+// implicit, policy, banner.
 func (c *conn) greet(ctx context.Context) error {
+	if c.trustedProxy() {
+		if c.dead = c.readProxyHeader(); c.dead != nil {
+			return c.dead
+		}
+	}
 	if c.srv.cfg.ImplicitTLS {
 		if err := c.startTLS(ctx); err != nil {
 			c.dead = err
@@ -178,6 +184,7 @@ var statusEarly = envelope.Status{Code: 554, Enhanced: "5.5.0", Text: "Client ta
 // turnAway refuses the client instead of greeting it (RFC 5321 §3.1).
 func (c *conn) turnAway(ctx context.Context, st envelope.Status, reason string) {
 	c.refusals++
+	c.srv.count.refuse("connect", st.Code)
 	c.event(ctx, slog.LevelInfo, "connection refused", slog.Int("code", st.Code), slog.String("err", reason))
 	st.Text = c.srv.cfg.Hostname + " " + st.Text
 	c.reply(st)
@@ -188,7 +195,8 @@ func (c *conn) turnAway(ctx context.Context, st envelope.Status, reason string) 
 // only those do who do not listen to the answers (RFC 5321 §3.1).
 func (c *conn) talksEarly(ctx context.Context) bool {
 	if c.srv.cfg.GreetPause == 0 {
-		return pendingInput(c.raw)
+		p, ok := c.nc.(*behindProxy)
+		return ok && len(p.pending) > 0 || pendingInput(c.raw)
 	}
 	c.in.step, c.in.until = c.srv.cfg.GreetPause, time.Time{}
 	err := c.fill(commandBuffer)

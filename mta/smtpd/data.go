@@ -114,6 +114,7 @@ func (c *conn) finish(ctx context.Context, verb string) error {
 		c.pass([]byte(end))
 	}
 	c.octets += c.mail.content.Size
+	c.srv.count.octets.Add(float64(c.mail.content.Size))
 	if err := c.contentRefused(ctx); err != nil {
 		return c.refuse(ctx, verb, err)
 	}
@@ -124,6 +125,7 @@ func (c *conn) finish(ctx context.Context, verb string) error {
 		return c.refuse(ctx, verb, err)
 	}
 	c.messages++
+	c.srv.count.messages.Inc()
 	c.errors, c.idle = 0, 0
 	if err := c.reply(envelope.Status{Code: 250, Enhanced: "2.0.0", Text: "Ok: queued as " + id.String()}); err != nil {
 		return err

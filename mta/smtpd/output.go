@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"dirpost/internal/envelope"
+	"dirpost/internal/logging"
 )
 
 // maxReplyText keeps a reply line within 512 octets (RFC 5321 §4.5.3.1.5).
@@ -57,8 +58,8 @@ func (c *conn) flush() error {
 	if len(c.out) == 0 {
 		return nil
 	}
-	if c.log.Enabled(context.Background(), levelTrace) {
-		c.log.Log(context.Background(), levelTrace, "S", "data", string(c.out))
+	if c.log.Enabled(context.Background(), logging.LevelTrace) {
+		c.log.Log(context.Background(), logging.LevelTrace, "S", "data", string(c.out))
 	}
 	c.nc.SetWriteDeadline(time.Now().Add(c.srv.cfg.WriteTimeout))
 	_, err := c.nc.Write(c.out)
@@ -70,10 +71,6 @@ func (c *conn) flush() error {
 	return nil
 }
 
-// levelTrace is the level of protocol lines, below Debug. Credentials and content
-// are at no level.
-const levelTrace = slog.LevelDebug - 4
-
 // refuse is the only place where an error becomes an SMTP reply. The cause is for
 // the log, the status for the client.
 func (c *conn) refuse(ctx context.Context, verb string, err error) error {
@@ -82,6 +79,7 @@ func (c *conn) refuse(ctx context.Context, verb string, err error) error {
 		level = slog.LevelError // ours
 	}
 	c.refusals++
+	c.srv.count.refuse(verb, st.Code)
 	c.event(ctx, level, "command refused", slog.String("verb", verb), slog.Int("code", st.Code),
 		slog.String("dsn", st.Enhanced), slog.Any("err", err))
 	return c.mistake(ctx, st)

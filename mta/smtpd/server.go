@@ -26,6 +26,8 @@ type Deps struct {
 	TLS    *tls.Config    // nil: no TLS
 	Events event.Sink     // nil: nobody listens
 	Log    *slog.Logger
+	// Metrics may be shared with other servers; nil: nobody reads them.
+	Metrics *Metrics
 	// Name returns the verified host name of a client address, "" if it has
 	// none. nil: nobody asks. It keeps to the deadline of ctx.
 	Name func(ctx context.Context, a netip.Addr) string
@@ -36,6 +38,7 @@ type Server struct {
 	cfg  Config
 	deps Deps
 
+	count   counters
 	buffers sync.Pool // of *[]byte, contentBuffer octets each
 	open    atomic.Int64
 
@@ -63,7 +66,10 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if cfg.PostmasterDomain == "" {
 		cfg.PostmasterDomain = cfg.Hostname
 	}
-	s := &Server{cfg: cfg, deps: deps, conns: make(map[*conn]struct{})}
+	if deps.Metrics == nil {
+		deps.Metrics = NewMetrics()
+	}
+	s := &Server{cfg: cfg, deps: deps, count: deps.Metrics.of(cfg.Role), conns: make(map[*conn]struct{})}
 	s.buffers.New = func() any { b := make([]byte, contentBuffer); return &b }
 	return s, nil
 }
@@ -125,6 +131,7 @@ func (s *Server) accept(ctx context.Context, ln net.Listener, serve func(net.Con
 // buffer, so it does not hold the accept loop.
 func (s *Server) turnAway(nc net.Conn) {
 	s.deps.Log.Info("connection refused", "client", nc.RemoteAddr().String(), "err", "too many connections")
+	s.count.refuse("connect", 421)
 	if !s.cfg.ImplicitTLS {
 		nc.SetWriteDeadline(time.Now().Add(time.Second))
 		nc.Write([]byte("421 4.3.2 " + s.cfg.Hostname + " Too many connections, please try again later\r\n"))
@@ -136,6 +143,9 @@ func (s *Server) turnAway(nc net.Conn) {
 func (s *Server) ServeConn(ctx context.Context, nc net.Conn) {
 	s.open.Add(1)
 	defer s.open.Add(-1)
+	s.count.connections.Inc()
+	s.count.open.Inc()
+	defer s.count.open.Dec()
 	c := newConn(s, nc)
 	s.mu.Lock()
 	s.conns[c] = struct{}{}
