@@ -111,6 +111,7 @@ type ListenerSection struct {
 	Protocol string   `toml:"protocol"`
 	TLS      string   `toml:"tls"`
 	Proxies  []string `toml:"proxies"`
+	Clients  []string `toml:"clients"`
 }
 
 // MTASection is [mta].
@@ -177,7 +178,7 @@ var allRoles = []string{roleMX, roleMSA, roleIMAP, rolePOP, roleHTTP, roleQueue,
 
 // protocols maps the protocol of a listener to the role that opens it.
 var protocols = map[string]string{
-	"smtp": roleMX, "submission": roleMSA, "imap": roleIMAP, "pop3": rolePOP, "http": roleHTTP,
+	"smtp": roleMX, "submission": roleMSA, "imap": roleIMAP, "pop3": rolePOP, "http": roleHTTP, "lmtp": roleMX,
 }
 
 // readConfig reads and checks the configuration file.
@@ -331,7 +332,7 @@ func (f *File) validateListeners() []error {
 			bad("address", "write as HOST:PORT, 0.0.0.0:25 or [::]:25 for all")
 		}
 		if _, ok := protocols[l.Protocol]; !ok {
-			bad("protocol", "%q is none of smtp, submission, imap, pop3, http", l.Protocol)
+			bad("protocol", "%q is none of smtp, submission, imap, pop3, http, lmtp", l.Protocol)
 		}
 		switch l.TLS {
 		case "", "starttls", "implicit", "off":
@@ -346,6 +347,17 @@ func (f *File) validateListeners() []error {
 			if _, err := netip.ParsePrefix(p); err != nil {
 				bad("proxies", "%q is no network such as 192.0.2.0/24", p)
 			}
+		}
+		for _, p := range l.Clients {
+			if _, err := netip.ParsePrefix(p); err != nil {
+				bad("clients", "%q is no network such as 192.0.2.0/24", p)
+			}
+		}
+		if l.Protocol == "lmtp" && (l.TLS != "" && l.TLS != "off" || len(l.Proxies) > 0) {
+			bad("protocol", "lmtp has neither TLS nor proxies: it is for a host or a network of your own")
+		}
+		if l.Protocol != "lmtp" && len(l.Clients) > 0 {
+			bad("clients", "only lmtp has them")
 		}
 	}
 	for i, c := range f.TLS.Certificate {

@@ -18,7 +18,7 @@ func TestExample(t *testing.T) {
 		t.Errorf("the example: %v", err)
 	}
 	// With each commented key in use it is still one, and each key exists.
-	all := regexp.MustCompile(`(?m)^#([a-z_]+ = )`).ReplaceAllString(exampleTOML, "$1")
+	all := regexp.MustCompile(`(?m)^#([a-z_]+ = |\[\[)`).ReplaceAllString(exampleTOML, "$1")
 	if all == exampleTOML {
 		t.Fatal("no key is commented out")
 	}

@@ -55,7 +55,7 @@ type system struct {
 var listenerKinds = []struct{ name, protocol, tls string }{
 	{"smtp", "smtp", "starttls"}, {"submission", "submission", "starttls"}, {"submissions", "submission", "implicit"},
 	{"imap", "imap", "starttls"}, {"imaps", "imap", "implicit"}, {"pop3", "pop3", "starttls"}, {"pop3s", "pop3", "implicit"},
-	{"http", "http", "off"}, {"https", "http", "implicit"},
+	{"http", "http", "off"}, {"https", "http", "implicit"}, {"lmtp", "lmtp", "off"},
 }
 
 // newSystem makes everything but the node. extra goes into the section [mta].

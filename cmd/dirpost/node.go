@@ -58,6 +58,7 @@ type node struct {
 	verifiers map[string]auth.Verifier // by directory
 	door      *intake.Door
 	policy    *policy.Policy
+	smtpd     *smtpd.Metrics
 
 	// front is what talks to clients; it ends first. back is what it needs.
 	front, back []part
@@ -85,6 +86,8 @@ func newNode(ctx context.Context, f *File, roles []string, socks *sockets, log *
 	n.events = sink
 	n.register(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	n.register(sink.Collectors()...)
+	n.smtpd = smtpd.NewMetrics()
+	n.register(n.smtpd.Collectors()...)
 
 	if n.db, err = openDatabase(ctx, f, log); err != nil {
 		return nil, err
@@ -222,6 +225,8 @@ func (n *node) server(protocol string) func(*ListenerSection) (serveFunc, error)
 		return func(l *ListenerSection) (serveFunc, error) { return n.smtp(l, smtpd.MX) }
 	case "submission":
 		return func(l *ListenerSection) (serveFunc, error) { return n.smtp(l, smtpd.MSA) }
+	case "lmtp":
+		return n.lmtp
 	case "imap":
 		s := imapd.New(imapd.Config{MaxMessage: int64(n.file.MTA.MaxSize)}, imapd.Deps{
 			Store: n.store, Blobs: n.blobs, Bridge: n.auth, Live: n.live, Watch: n.bus, Clock: n.db, Events: n.events, Log: n.log,
@@ -260,7 +265,11 @@ func (n *node) retrieval(protocol string, handler mra.Handler) func(*ListenerSec
 func (n *node) smtp(l *ListenerSection, role smtpd.Role) (serveFunc, error) {
 	c := smtpd.DefaultConfig(role, n.file.Server.Name)
 	c.MaxSize, c.MaxRecipients, c.ImplicitTLS = int64(n.file.MTA.MaxSize), n.file.MTA.MaxRecipients, l.TLS == "implicit"
-	deps := smtpd.Deps{Door: smtpd.IntakeDoor(n.door), TLS: n.tlsConfig(), Events: n.events, Log: n.log}
+	c.PostmasterDomain = n.file.Domains.Local[0]
+	for _, p := range l.Proxies {
+		c.Proxies = append(c.Proxies, netip.MustParsePrefix(p)) // checked by validate
+	}
+	deps := smtpd.Deps{Door: smtpd.IntakeDoor(n.door), TLS: n.tlsConfig(), Metrics: n.smtpd, Events: n.events, Log: n.log}
 	if l.TLS == "off" {
 		deps.TLS = nil
 	}

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"dirpost/internal/envelope"
 	"dirpost/internal/event"
 	"dirpost/mta/policy"
 )
@@ -65,6 +66,9 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	}
 	if cfg.PostmasterDomain == "" {
 		cfg.PostmasterDomain = cfg.Hostname
+	}
+	if domain, err := envelope.ParseDomain(cfg.PostmasterDomain); err == nil { // Validate has seen to it
+		cfg.PostmasterDomain = domain
 	}
 	if deps.Metrics == nil {
 		deps.Metrics = NewMetrics()
