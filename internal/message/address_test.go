@@ -74,6 +74,9 @@ func TestAddressListHostile(t *testing.T) {
 		var p Part
 		p.contentType([]byte("a/b;" + strings.Repeat(piece, 1<<20/len(piece))))
 		p.contentType([]byte(strings.Repeat(piece+";a=", 1<<20/len(piece))))
+		p.contentType([]byte("a/b;" + strings.Repeat("a*0=b;", 1<<17)))
+		p.AppendBodyStructure(nil, true)
+		p.Filename()
 		DecodeHeader(strings.Repeat("=?"+piece+"?q?", 1<<18))
 		ParseDate(strings.Repeat(piece, 1<<18))
 		BaseSubject(strings.Repeat("[fwd:"+piece, 1<<17) + strings.Repeat("]", 1<<17))

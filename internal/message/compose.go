@@ -138,14 +138,7 @@ func FormatParams(value string, list []Param) string {
 		b.WriteString(a.Name)
 		switch {
 		case !isASCIIString(a.Value):
-			b.WriteString("*=utf-8''")
-			for i := 0; i < len(a.Value); i++ {
-				if c := a.Value[i]; c < 0x80 && len(token([]byte{c})) == 1 && !strings.ContainsRune("*'%", rune(c)) {
-					b.WriteByte(c)
-				} else {
-					fmt.Fprintf(&b, "%%%02X", c)
-				}
-			}
+			b.WriteString("*=utf-8''" + percentEncode(a.Value))
 		case a.Value != "" && len(token([]byte(a.Value))) == len(a.Value):
 			b.WriteString("=" + a.Value)
 		default:

@@ -84,9 +84,7 @@ type Scanner struct {
 
 	open  []openPart
 	parts int
-	// first marks the octets that the boundaries begin with, so that most
-	// lines that begin with "--" cost one look.
-	first [256]uint16
+	set   boundarySet // of the boundaries in open
 }
 
 type scanState uint8
@@ -312,7 +310,7 @@ func (s *Scanner) endLine(line []byte, size, eol int64) {
 	if size-eol > maxLine {
 		s.out.Defects |= DefectLongLine
 	}
-	if len(line) > 2 && line[0] == '-' && line[1] == '-' && s.first[line[2]] > 0 && s.boundary(line, size, eol) {
+	if len(line) > 2 && line[0] == '-' && line[1] == '-' && s.boundary(line, size, eol) {
 		return
 	}
 	s.offset += size
@@ -406,7 +404,7 @@ func (s *Scanner) begin(h Header, typ, subtype string) {
 		return
 	}
 	top.boundary = []byte(b)
-	s.first[b[0]]++
+	s.set.add(top.boundary, len(s.open)-1)
 }
 
 // boundary looks whether line is a delimiter of an open multipart and if so
@@ -414,17 +412,11 @@ func (s *Scanner) begin(h Header, typ, subtype string) {
 // boundary begins with another, the longest that fits is meant, and of equal
 // ones the innermost.
 func (s *Scanner) boundary(line []byte, size, eol int64) bool {
-	best := -1
-	for i, o := range s.open {
-		if o.boundary != nil && bytes.HasPrefix(line[2:], o.boundary) &&
-			(best < 0 || len(o.boundary) >= len(s.open[best].boundary)) {
-			best = i
-		}
-	}
+	best, n := s.set.match(line[2:])
 	if best < 0 {
 		return false
 	}
-	rest := line[2+len(s.open[best].boundary):]
+	rest := line[2+n:]
 	last := len(rest) >= 2 && rest[0] == '-' && rest[1] == '-'
 	if !last && s.parts >= s.limits.MaxParts {
 		s.out.Defects |= DefectTooManyParts
@@ -438,7 +430,7 @@ func (s *Scanner) boundary(line []byte, size, eol int64) bool {
 	s.eol = eol
 	top := &s.open[best]
 	if last {
-		s.closeBoundary(top)
+		s.closeBoundary(best)
 		s.state = inBody
 		return true
 	}
@@ -450,9 +442,26 @@ func (s *Scanner) boundary(line []byte, size, eol int64) bool {
 	return true
 }
 
-func (s *Scanner) closeBoundary(o *openPart) {
-	s.first[o.boundary[0]]--
-	o.boundary = nil
+// closeBoundary ends the boundary of the open part at depth.
+func (s *Scanner) closeBoundary(depth int) {
+	closed := s.open[depth].boundary
+	s.open[depth].boundary = nil
+	if len(s.set.nodes) > maxBoundaryNodes {
+		s.set = boundarySet{}
+		for i, o := range s.open {
+			if o.boundary != nil {
+				s.set.add(o.boundary, i)
+			}
+		}
+		return
+	}
+	outer := -1 // the same boundary further out counts again
+	for i, o := range s.open[:depth] {
+		if bytes.Equal(o.boundary, closed) {
+			outer = i
+		}
+	}
+	s.set.replace(closed, outer)
 }
 
 // closeTo ends the open parts from index n on at offset end, which has lines
@@ -476,7 +485,7 @@ func (s *Scanner) closeTo(n int, end, lines int64) {
 		p.BodySize, p.BodyLines = end-p.BodyOffset, lines-o.lines
 		if o.boundary != nil {
 			s.out.Defects |= DefectNotClosed
-			s.closeBoundary(o)
+			s.closeBoundary(i)
 		}
 	}
 	s.open = s.open[:n]

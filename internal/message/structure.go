@@ -1,6 +1,10 @@
 package message
 
-import "strconv"
+import (
+	"slices"
+	"strconv"
+	"strings"
+)
 
 // AppendBodyStructure appends the body structure of p to dst: BODYSTRUCTURE
 // if extended, else BODY (RFC 9051 §7.5.2). 8-bit text becomes literals, as in
@@ -85,28 +89,26 @@ func (p *Part) appendExtension(dst []byte) []byte {
 		dst = appendParams(dst, p.DispositionParam)
 		dst = append(dst, ')')
 	}
-	switch len(p.Language) {
-	case 0:
+	if len(p.Language) == 0 {
 		dst = append(dst, " NIL"...)
-	case 1:
-		dst = append(dst, ' ')
-		dst = appendString(dst, p.Language[0])
-	default:
-		for i, l := range p.Language {
-			if i == 0 {
-				dst = append(dst, " ("...)
-			} else {
-				dst = append(dst, ' ')
-			}
-			dst = appendString(dst, l)
+	}
+	for i, l := range p.Language {
+		if i == 0 {
+			dst = append(dst, " ("...)
+		} else {
+			dst = append(dst, ' ')
 		}
-		dst = append(dst, ')')
+		dst = appendString(dst, l)
+		if i == len(p.Language)-1 {
+			dst = append(dst, ')')
+		}
 	}
 	dst = append(dst, ' ')
 	return appendNString(dst, p.Location)
 }
 
 func appendParams(dst []byte, list []Param) []byte {
+	list = joinParams(list)
 	if len(list) == 0 {
 		return append(dst, "NIL"...)
 	}
@@ -121,6 +123,54 @@ func appendParams(dst []byte, list []Param) []byte {
 		dst = appendString(dst, a.Value)
 	}
 	return append(dst, ')')
+}
+
+// maxJoin bounds the work of joinParams, which compares names with each other.
+const maxJoin = 100
+
+// joinParams joins the pieces of parameters that were cut (RFC 2231 §3), as
+// Dovecot does: many clients look for "name" and "name*" only. What is encoded
+// stays encoded. A list that no honest program writes is left alone.
+func joinParams(list []Param) []Param {
+	if len(list) > maxJoin || !slices.ContainsFunc(list, func(a Param) bool { return strings.HasSuffix(a.Name, "*0") || strings.HasSuffix(a.Name, "*0*") }) {
+		return list
+	}
+	joined := make([]Param, 0, len(list))
+	for _, a := range list {
+		name, piece, cut := strings.Cut(a.Name, "*")
+		switch {
+		case !cut || piece == "":
+			joined = append(joined, a)
+		case piece == "0" || piece == "0*":
+			if pieces := paramPieces(list, name); !slices.ContainsFunc(joined, func(b Param) bool { return b.Name == name || b.Name == name+"*" }) {
+				joined = append(joined, pieces)
+			}
+		}
+	}
+	return joined
+}
+
+// paramPieces joins name*0, name*1… of list; the result is called name* if any
+// of them is encoded.
+func paramPieces(list []Param, name string) Param {
+	plain, encoded := "", ""
+	isEncoded := false
+	for i := 0; ; i++ {
+		n := name + "*" + strconv.Itoa(i)
+		at := slices.IndexFunc(list, func(a Param) bool { return a.Name == n || a.Name == n+"*" })
+		switch {
+		case at < 0 && isEncoded:
+			return Param{name + "*", encoded}
+		case at < 0:
+			return Param{name, plain}
+		case strings.HasSuffix(list[at].Name, "*"):
+			isEncoded = true
+			encoded += list[at].Value
+		default:
+			plain += list[at].Value
+			encoded += percentEncode(list[at].Value)
+		}
+	}
 }
 
 func appendInt(dst []byte, n int64) []byte { return strconv.AppendInt(dst, n, 10) }

@@ -367,3 +367,18 @@ func percentDecode(s string) []byte {
 	}
 	return out
 }
+
+// percentEncode encodes what may not stand in an extended value (RFC 2231 §7).
+func percentEncode(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; c < 0x80 && len(token([]byte{c})) == 1 && c != '*' && c != '\'' && c != '%' {
+			b.WriteByte(c)
+		} else {
+			b.WriteByte('%')
+			b.WriteByte("0123456789ABCDEF"[c>>4])
+			b.WriteByte("0123456789ABCDEF"[c&15])
+		}
+	}
+	return b.String()
+}
