@@ -108,11 +108,15 @@ func runDemo(ctx context.Context, o demoOptions, std streams) (err error) {
 	if err := d.prepare(ip); err != nil {
 		return err
 	}
-	if d.children, err = d.startChildren(ctx); err != nil {
-		return err
+	d.children, err = d.startChildren(ctx)
+	if err == nil {
+		defer d.children.stop()
+		err = d.serve(ctx, listeners)
 	}
-	defer d.children.stop()
-	return d.serve(ctx, listeners)
+	if ctx.Err() != nil {
+		return nil // asked to stop, at whatever point we were
+	}
+	return err
 }
 
 // step prints what was done and how long it took.

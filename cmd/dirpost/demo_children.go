@@ -207,6 +207,10 @@ func (d *demo) startSlapd(ctx context.Context) (*child.Slapd, error) {
 		return nil, err
 	}
 	d.step(begin, "OpenLDAP, private, on %s, %s", cfg.Addresses[0], loaded)
+	if err := d.syncPasswords(cfg); err != nil {
+		s.Stop(10 * time.Second)
+		return nil, err
+	}
 	return s, nil
 }
 

@@ -22,7 +22,7 @@ func (d *demo) report() {
 		{"bob", "bob@" + demoDomain, ""},
 		{"wangwei", "wangwei@" + demoDomain, "王伟"},
 		{"carol", "carol@" + demoDomain, ""},
-		{"lina", "李娜@" + demoDomain, "an internationalized address"},
+		{"lina", "lina@" + demoDomain, "李娜@" + demoDomain + ", an internationalized address"},
 		{"dave", "dave@" + demoDomain, "disabled: cannot log in, gets mail"},
 		{"—", "sales@" + demoDomain, "list: alice, bob and emea-sales@ (wangwei, carol)"},
 		{"—", "office@" + demoDomain, "shared mailbox, read by sales as Shared/office@" + demoDomain},
