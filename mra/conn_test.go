@@ -245,7 +245,6 @@ func TestWriteDeadlineMovesWithProgress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, server := net.Pipe()
 		c := NewConn(server, nil, "s", testLog())
-		start := time.Now()
 		done := make(chan error, 1)
 		go func() {
 			_, err := c.Write(bytes.Repeat([]byte("x"), 64<<10))
@@ -260,7 +259,7 @@ func TestWriteDeadlineMovesWithProgress(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Fatalf("slow reader: %v", err)
 		}
-		start = time.Now()
+		start := time.Now()
 		if _, err := c.Write([]byte("y")); !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("stalled reader: %v", err)
 		}

@@ -20,9 +20,7 @@ import (
 )
 
 // echo is a small protocol: it tells who the client is, and answers each line.
-type echo struct {
-	admit func(ctx context.Context, c *Conn) (context.Context, func(), error)
-}
+type echo struct{}
 
 func (e *echo) Refusal(l Limit) string { return "* BYE limit " + string(l) }
 

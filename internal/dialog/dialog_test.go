@@ -131,7 +131,7 @@ func TestFailures(t *testing.T) {
 		"no value":        {"# r\nC: {a}", "x.dialog:2: {a} has no value"},
 		"not an escape":   {"# r\nS: *\nC: x\nS: +OK 1 \\y", `wanted S: +OK 1 \y`},
 		"not a step":      {"# r\nX: *", "x.dialog:2: not a step"},
-		"open end":        {"# r\nS: *...", "x.dialog:2: nothing ends"},
+		"open end":        {"# r\nS: *...", "x.dialog:2: S: *... is ended by no"},
 		"open middle":     {"# r\nS: *...\nC: x", "x.dialog:3: after S: *..."},
 		"still there":     {"# r\nS: *\neof", "wanted the end of the connection: nothing came in time"},
 		"more before end": {"# r\nC: QUIT\nS: *\neof", `instead of the end came "+OK bye\r\n"`},

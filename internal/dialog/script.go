@@ -66,7 +66,7 @@ func parse(src string) ([]step, error) {
 		steps = append(steps, s)
 	}
 	if n := len(steps); n > 0 && steps[n-1].op == opSkip {
-		return nil, fmt.Errorf("%d: nothing ends S: *...", steps[n-1].line)
+		return nil, fmt.Errorf("%d: S: *... is ended by no other line", steps[n-1].line)
 	}
 	return steps, nil
 }
