@@ -5,6 +5,8 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -103,6 +105,64 @@ func TestLoginAtSlapd(t *testing.T) {
 	s.Start(t)
 	if err := login("alice", s.UserPassword); err != nil {
 		t.Errorf("directory back: %v", err)
+	}
+}
+
+// A password that was changed in the directory opens nothing any more, although
+// it was remembered, as soon as the feed has seen the change.
+func TestPasswordChangedAtSlapd(t *testing.T) {
+	t.Parallel()
+	b, s := corp(t, Config{FailureTime: time.Millisecond, Remember: time.Hour})
+	changed := make(chan struct{}, 1)
+	b.live.Watch(func(*directory.Snapshot, []directory.Key) {
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	})
+	id, err := b.Login(t.Context(), client, "alice", s.UserPassword)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kicked := make(chan string, 1)
+	b.Watch(id, func(reason string) { kicked <- reason })
+	dn := "uid=alice,ou=people," + s.Base
+	run(t, s, "dn: "+dn+"\nchangetype: modify\nreplace: userPassword\nuserPassword: another\n")
+	for {
+		_, err := b.Login(t.Context(), client, "alice", s.UserPassword)
+		if errors.Is(err, ErrCredentials) {
+			break
+		}
+		select {
+		case <-changed:
+		case <-t.Context().Done():
+			t.Fatal("the old password goes on")
+		}
+	}
+	if _, err := b.Login(t.Context(), client, "alice", "another"); err != nil {
+		t.Errorf("the new password: %v", err)
+	}
+	run(t, s, "dn: "+dn+"\nchangetype: modify\nreplace: dirpostEnabled\ndirpostEnabled: nologin\n")
+	select {
+	case reason := <-kicked:
+		if reason != "account disabled" {
+			t.Errorf("told %q", reason)
+		}
+	case <-t.Context().Done():
+		t.Fatal("the session was not told")
+	}
+	if _, err := b.Login(t.Context(), client, "alice", "another"); !errors.Is(err, ErrDisabled) {
+		t.Errorf("disabled: %v", err)
+	}
+}
+
+// run has ldapmodify make a change, as an administrator would.
+func run(t testing.TB, s *testenv.SlapdServer, ldif string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), testenv.Need(t, "ldapmodify"), "-x", "-H", s.SocketURL, "-D", s.AdminDN, "-w", s.AdminPassword)
+	cmd.Stdin = strings.NewReader(ldif)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("ldapmodify: %v: %s", err, out)
 	}
 }
 

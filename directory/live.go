@@ -57,6 +57,11 @@ func (l *Live) Apply(version int64, changes []Change) {
 	for i, c := range changes {
 		keys[i] = c.Key
 	}
+	l.tell(next, keys)
+}
+
+// tell calls the watchers.
+func (l *Live) tell(s *Snapshot, keys []Key) {
 	l.mu.Lock()
 	list := make([]*watcher, 0, len(l.watchers))
 	for w := range l.watchers {
@@ -64,7 +69,7 @@ func (l *Live) Apply(version int64, changes []Change) {
 	}
 	l.mu.Unlock()
 	for _, w := range list {
-		w.f(next, keys)
+		w.f(s, keys)
 	}
 }
 
@@ -80,7 +85,7 @@ func (l *Live) Configure(rules Rules) {
 }
 
 // Watch calls f after each change with the new snapshot and the keys that may
-// have changed. f runs on the goroutine that feeds the directory and must not
+// have changed, and with no keys when Confirm has made it stale or fresh. f runs on the goroutine that feeds the directory and must not
 // block.
 func (l *Live) Watch(f func(s *Snapshot, changed []Key)) (cancel func()) {
 	w := &watcher{f}
@@ -97,15 +102,19 @@ func (l *Live) Watch(f func(s *Snapshot, changed []Key)) (cancel func()) {
 // Confirm records that at the time at the directory had nothing that is not in
 // the snapshot. The zero time says that this is not known any more.
 func (l *Live) Confirm(at time.Time) {
-	f := l.p.Load().fresh
-	if f == nil {
+	s := l.p.Load()
+	if s.fresh == nil {
 		return
 	}
+	stale := s.Stale()
 	if at.IsZero() {
-		f.at.Store(0)
-		return
+		s.fresh.at.Store(0)
+	} else {
+		s.fresh.at.Store(at.UnixNano())
 	}
-	f.at.Store(at.UnixNano())
+	if s.Stale() != stale {
+		l.tell(s, nil)
+	}
 }
 
 // Age returns how long ago the directory last confirmed s, and false when that
