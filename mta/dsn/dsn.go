@@ -83,7 +83,7 @@ type Report struct {
 	Return   envelope.Return
 	Body8Bit bool
 	Header   message.Header
-	Body     io.Reader // the octets after the empty line; read at most once
+	Body     io.ReaderAt // the octets after the empty line; nil returns the header alone
 	BodySize int64
 }
 
@@ -228,11 +228,28 @@ func (r *Report) returned() message.Piece {
 		encoding = "8bit"
 	}
 	p := message.Piece{Type: "message/rfc822", Description: "Your message", Encoding: encoding,
-		Body: io.MultiReader(bytes.NewReader(header), io.LimitReader(r.Body, r.BodySize))}
+		Body: io.MultiReader(bytes.NewReader(header), &bodyReader{io.NewSectionReader(r.Body, 0, r.BodySize), r.BodySize})}
 	if global {
 		p.Type = "message/global"
 	}
 	return p
+}
+
+// bodyReader reads a body and says so if it ends early: half a message must not
+// look like a whole one.
+type bodyReader struct {
+	r    io.Reader
+	left int64
+}
+
+// Read implements io.Reader.
+func (b *bodyReader) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	b.left -= int64(n)
+	if err == io.EOF && b.left > 0 {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
 }
 
 // clean makes text from elsewhere one line without controls. Other scripts

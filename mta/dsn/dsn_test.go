@@ -223,7 +223,21 @@ func TestBodyError(t *testing.T) {
 
 type failingReader struct{ err error }
 
-func (f failingReader) Read([]byte) (int, error) { return 0, f.err }
+func (f failingReader) ReadAt([]byte, int64) (int, error) { return 0, f.err }
+
+// Half a body is no body; and a report can be composed again.
+func TestShortBody(t *testing.T) {
+	t.Parallel()
+	r := report(t, lunchHeader, lunchBody, Recipient{Address: address(t, "bob@example.net"), Action: Failed})
+	first, _ := compose(t, r)
+	if again, _ := compose(t, r); !bytes.Equal(first, again) {
+		t.Error("composed again it is another report")
+	}
+	r.BodySize++
+	if err := Compose(io.Discard, r); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("Compose of a short body: %v", err)
+	}
+}
 
 // Whatever others said, the report is three parts and its fields are ours.
 func FuzzCompose(f *testing.F) {
