@@ -15,6 +15,7 @@ import (
 type accounts interface {
 	Account(ctx context.Context, key string, kind store.AccountKind) (store.Account, error)
 	MailboxByName(ctx context.Context, account store.AccountID, name string) (store.Mailbox, error)
+	Mailboxes(ctx context.Context, account store.AccountID) ([]store.Mailbox, error)
 }
 
 // Agent is the delivery agent. It is safe for concurrent use.
@@ -53,7 +54,12 @@ func (a *Agent) Plan(ctx context.Context, rcpt directory.LocalRecipient, msg *me
 	if err != nil {
 		return store.Delivery{}, fmt.Errorf("account of %s: %w", rcpt.Entry.Key, err)
 	}
-	target, err := a.mailbox(ctx, account, rcpt)
+	var target string
+	if msg.Header.Has(message.JunkField) {
+		target, err = a.junk(ctx, account)
+	} else {
+		target, err = a.mailbox(ctx, account, rcpt)
+	}
 	if err != nil {
 		return store.Delivery{}, err
 	}
@@ -80,6 +86,21 @@ func (a *Agent) mailbox(ctx context.Context, account store.Account, rcpt directo
 		return "INBOX", nil
 	}
 	return "", fmt.Errorf("mailbox %q of the subaddress: %w", rcpt.Detail, err)
+}
+
+// junk returns the mailbox for what policy judged junk, whatever the person calls
+// it (RFC 6154 §2), or INBOX when there is none.
+func (a *Agent) junk(ctx context.Context, account store.Account) (string, error) {
+	all, err := a.accounts.Mailboxes(ctx, account.ID)
+	if err != nil {
+		return "", fmt.Errorf("mailbox for junk: %w", err)
+	}
+	for _, m := range all {
+		if m.SpecialUse == `\Junk` {
+			return m.Name, nil
+		}
+	}
+	return "INBOX", nil
 }
 
 func accountKind(k directory.Kind) store.AccountKind {

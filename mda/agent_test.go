@@ -26,20 +26,22 @@ func TestPlan(t *testing.T) {
 		detail string
 		want   string
 		as     store.AccountKind
+		header string
 	}{
-		{"no detail", DefaultConfig(), directory.KindPerson, "", "INBOX", store.KindPerson},
-		{"detail of a mailbox (RFC 5233)", DefaultConfig(), directory.KindPerson, "Archive", "Archive", store.KindPerson},
-		{"detail of none: senders create no mailboxes", DefaultConfig(), directory.KindPerson, "news", "INBOX", store.KindPerson},
-		{"detail of a bad name", DefaultConfig(), directory.KindPerson, "a//b\x01*", "INBOX", store.KindPerson},
-		{"detail ignored", Config{Subaddress: "inbox"}, directory.KindPerson, "Archive", "INBOX", store.KindPerson},
-		{"shared mailbox", DefaultConfig(), directory.KindShared, "", "INBOX", store.KindShared},
+		{"judged junk", DefaultConfig(), directory.KindPerson, "Archive", "Junk", store.KindPerson, message.JunkField + ": helo\r\n\r\n"},
+		{"no detail", DefaultConfig(), directory.KindPerson, "", "INBOX", store.KindPerson, ""},
+		{"detail of a mailbox (RFC 5233)", DefaultConfig(), directory.KindPerson, "Archive", "Archive", store.KindPerson, ""},
+		{"detail of none: senders create no mailboxes", DefaultConfig(), directory.KindPerson, "news", "INBOX", store.KindPerson, ""},
+		{"detail of a bad name", DefaultConfig(), directory.KindPerson, "a//b\x01*", "INBOX", store.KindPerson, ""},
+		{"detail ignored", Config{Subaddress: "inbox"}, directory.KindPerson, "Archive", "INBOX", store.KindPerson, ""},
+		{"shared mailbox", DefaultConfig(), directory.KindShared, "", "INBOX", store.KindShared, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if err := tt.cfg.Validate(); err != nil {
 				t.Fatal(err)
 			}
 			e := &directory.Entry{Key: directory.Key("test:" + tt.name), Kind: tt.kind, Primary: bob, Quota: 7}
-			d, err := NewAgent(tt.cfg, s).Plan(t.Context(), directory.LocalRecipient{Entry: e, Recipient: envelope.Recipient{Address: bob}, Detail: tt.detail}, &message.Parsed{})
+			d, err := NewAgent(tt.cfg, s).Plan(t.Context(), directory.LocalRecipient{Entry: e, Recipient: envelope.Recipient{Address: bob}, Detail: tt.detail}, &message.Parsed{Header: message.ParseHeader([]byte(tt.header))})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -79,6 +79,11 @@ func (t *Transaction) finish() (*message.Parsed, error) {
 	if len(parsed.Header.Values("Received")) > maxHops {
 		return nil, envelope.Because(envelope.StatusLoop, fmt.Errorf("more than %d Received fields", maxHops))
 	}
+	if t.junk != "" {
+		if err := parsed.Header.Prepend(message.JunkField, t.junk); err != nil {
+			return nil, fmt.Errorf("junk field: %w", err)
+		}
+	}
 	return parsed, nil
 }
 

@@ -31,7 +31,8 @@ type Transaction struct {
 	scanner *message.Scanner
 	body    *blob.Writer
 	size    int64
-	err     error // first failure of Write, reported by Commit
+	err     error  // first failure of Write, reported by Commit
+	junk    string // why policy judged the message junk, "" if it did not
 }
 
 // Start begins a transaction: MAIL. id is nil for a stranger (port 25); then
@@ -128,8 +129,7 @@ func (t *Transaction) QueueID() envelope.QueueID {
 	return t.queue
 }
 
-// Begin prepares for the content: DATA or the first BDAT. Write calls it where
-// the caller has not.
+// Begin prepares for the content: DATA or the first BDAT. It comes before Write.
 func (t *Transaction) Begin(ctx context.Context) {
 	if t.scanner != nil {
 		return
@@ -172,6 +172,10 @@ func (t *Transaction) release() {
 		t.body = nil
 	}
 }
+
+// MarkJunk says that the message is to be put into Junk, and why; reason is one
+// line of ASCII.
+func (t *Transaction) MarkJunk(reason string) { t.junk = reason }
 
 // Abort ends a transaction that is not committed: RSET, a broken connection.
 func (t *Transaction) Abort() { t.release() }

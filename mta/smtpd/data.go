@@ -118,6 +118,9 @@ func (c *conn) finish(ctx context.Context, verb string) error {
 	if err := c.contentRefused(ctx); err != nil {
 		return c.refuse(ctx, verb, err)
 	}
+	if v := c.mail.junk; v.Action == policy.Junk {
+		c.mail.tx.MarkJunk(v.Check + ": " + v.Reason)
+	}
 	id := c.mail.tx.QueueID()
 	ctx, cancel := context.WithTimeout(ctx, c.srv.cfg.CommitTimeout)
 	defer cancel()
@@ -146,8 +149,12 @@ func (c *conn) contentRefused(ctx context.Context) error {
 		return envelope.Because(statusLongLine, nil)
 	}
 	c.facts.Size, c.facts.Received = c.mail.content.Size, c.mail.content.Received
-	if v := c.srv.deps.Policy.At(ctx, policy.Content, &c.facts); v.Action >= policy.Defer {
+	v := c.srv.deps.Policy.At(ctx, policy.Content, &c.facts)
+	if v.Action >= policy.Defer {
 		return verdictError(v)
+	}
+	if v.Action == policy.Junk {
+		c.mail.junk = v
 	}
 	return nil
 }

@@ -26,6 +26,8 @@ type Transaction interface {
 	// Write takes content: whole message, lines ending in CRLF, no transparency
 	// dots. It does not keep p. What goes wrong is reported by Commit.
 	Write(p []byte) (int, error)
+	// MarkJunk says that the message is to be put into Junk, and why.
+	MarkJunk(reason string)
 	// QueueID names the message.
 	QueueID() envelope.QueueID
 	// Commit makes the message durable; 250 is said when it returns nil.

@@ -27,6 +27,7 @@ type accepted struct {
 	id      *auth.Identity
 	env     envelope.Envelope
 	content string
+	junk    string
 }
 
 // recorder is a Door that keeps what comes in. It knows the domain corp.example:
@@ -110,6 +111,8 @@ func (t *recording) Write(p []byte) (int, error) {
 	}
 	return len(p), nil
 }
+
+func (t *recording) MarkJunk(reason string) { t.msg.junk = reason }
 
 func (t *recording) QueueID() envelope.QueueID { return 1 }
 
@@ -294,7 +297,7 @@ func (s *server) check(text string) error {
 			return fmt.Errorf("%s messages were accepted, not %s", got, arg)
 		}
 		return nil
-	case "envelope", "content", "protocol":
+	case "envelope", "content", "protocol", "junk":
 		all := s.door.all()
 		if len(all) == 0 {
 			return errors.New("no message was accepted")
@@ -302,6 +305,8 @@ func (s *server) check(text string) error {
 		m := all[len(all)-1]
 		got := m.client.Protocol
 		switch word {
+		case "junk":
+			got = m.junk
 		case "envelope":
 			got = describe(m.env)
 		case "content":
@@ -408,6 +413,8 @@ func (policyNamed) Check(_ context.Context, s policy.Stage, f *policy.Facts) pol
 		s == policy.Data && a.Local == "no-data",
 		s == policy.Content && a.Local == "no-content":
 		return refuse
+	case s == policy.Rcpt && f.Recipient.Local == "junk":
+		return policy.Verdict{Action: policy.Junk, Reason: "as asked"}
 	}
 	return policy.Verdict{}
 }
