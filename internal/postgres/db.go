@@ -18,18 +18,25 @@ import (
 
 // What other packages need of the driver.
 type (
-	Tx           = pgx.Tx
-	Rows         = pgx.Rows
-	Row          = pgx.Row
-	Batch        = pgx.Batch
-	BatchResults = pgx.BatchResults
-	CommandTag   = pgconn.CommandTag
-	Identifier   = pgx.Identifier
+	Tx         = pgx.Tx
+	Rows       = pgx.Rows
+	Row        = pgx.Row
+	Batch      = pgx.Batch
+	CommandTag = pgconn.CommandTag
+	Identifier = pgx.Identifier
 	// Bytes scans a bytea without copying it: valid until the next row.
 	Bytes = pgtype.DriverBytes
 	// UUID is a uuid that may be null.
 	UUID = pgtype.UUID
 )
+
+// BatchResults are the results of a Batch, to be read in order.
+type BatchResults interface {
+	Exec() (CommandTag, error)
+	Query() (Rows, error)
+	QueryRow() Row
+	Close() error
+}
 
 // ErrNoRows is what Scan returns for a query without a row.
 var ErrNoRows = pgx.ErrNoRows
