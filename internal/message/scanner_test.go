@@ -221,3 +221,23 @@ func parseIMAP(b []byte) (rest []byte, err error) {
 	}
 	return b[i:], nil
 }
+
+// A body of any size costs no memory: the scanner keeps the header and the
+// tree.
+func TestScannerMemory(t *testing.T) {
+	lines := []byte(strings.Repeat(strings.Repeat("QUFB", 19)+"\r\n", 1000))
+	allocs := testing.AllocsPerRun(1, func() {
+		s := NewScanner(Limits{})
+		s.Write([]byte("Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: application/zip\r\n\r\n"))
+		for range 1000 {
+			s.Write(lines[:len(lines)-7]) // lines come in pieces
+			s.Write(lines[len(lines)-7:])
+		}
+		if p := s.Close(); p.Root.Children[0].BodyLines != 1_000_000 {
+			t.Errorf("%d lines", p.Root.Children[0].BodyLines)
+		}
+	})
+	if allocs > 50 {
+		t.Errorf("%v allocations for 78 MB", allocs)
+	}
+}

@@ -20,6 +20,9 @@ type BodyHash struct {
 	line  bool   // the current line holds something
 }
 
+// maxLine is how far a line is looked at as a whole, in octets.
+const maxLine = 128
+
 // bodyBuffer is the size of BodyHash.buf, in octets.
 const bodyBuffer = 4096
 
@@ -55,6 +58,16 @@ func (h *BodyHash) Write(p []byte) (int, error) {
 // run takes octets up to the next that may not stay as it is.
 func (h *BodyHash) run(p []byte) int {
 	n := 1
+	if !h.line {
+		// Most octets of large messages are base64: lines without space.
+		line := p[:min(len(p), maxLine)]
+		if i := bytes.IndexByte(line, '\r'); i >= 0 {
+			line = line[:i]
+		}
+		if bytes.IndexByte(line, ' ') < 0 && bytes.IndexByte(line, '\t') < 0 && bytes.IndexByte(line, '\n') < 0 {
+			n = len(line)
+		}
+	}
 	for n < len(p) {
 		c := p[n]
 		if c == '\r' || c == '\n' || c == '\t' {
