@@ -68,18 +68,18 @@ func TestAddressListHostile(t *testing.T) {
 	t.Parallel()
 	for _, piece := range []string{"(", `"`, `"\`, "<", "@", ":", ";", ",", "a(", "<@", "<@a:", "[", `\"(`, "a@[", "=?", "a ", ". "} {
 		n := 0
-		for range ParseMailboxes(strings.Repeat(piece, 1<<20/len(piece))) {
+		for range ParseMailboxes(strings.Repeat(piece, 1<<18/len(piece))) {
 			n++
 		}
 		var p Part
-		p.contentType([]byte("a/b;" + strings.Repeat(piece, 1<<20/len(piece))))
-		p.contentType([]byte(strings.Repeat(piece+";a=", 1<<20/len(piece))))
-		p.contentType([]byte("a/b;" + strings.Repeat("a*0=b;", 1<<17)))
+		p.contentType([]byte("a/b;" + strings.Repeat(piece, 1<<18/len(piece))))
+		p.contentType([]byte(strings.Repeat(piece+";a=", 1<<18/len(piece))))
+		p.contentType([]byte("a/b;" + strings.Repeat("a*0=b;", 1<<15)))
 		p.AppendBodyStructure(nil, true)
 		p.Filename()
-		DecodeHeader(strings.Repeat("=?"+piece+"?q?", 1<<18))
-		ParseDate(strings.Repeat(piece, 1<<18))
-		BaseSubject(strings.Repeat("[fwd:"+piece, 1<<17) + strings.Repeat("]", 1<<17))
+		DecodeHeader(strings.Repeat("=?"+piece+"?q?", 1<<16))
+		ParseDate(strings.Repeat(piece, 1<<16))
+		BaseSubject(strings.Repeat("[fwd:"+piece, 1<<15) + strings.Repeat("]", 1<<15))
 	}
 }
 
