@@ -47,12 +47,6 @@ func (v *verifier) Verify(_ context.Context, e *directory.Entry, password string
 	return nil
 }
 
-func (v *verifier) count() int {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.binds
-}
-
 // events keeps the audit lines.
 type events struct {
 	mu    sync.Mutex
@@ -299,8 +293,10 @@ func TestRemember(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if login("wrong", 1) == nil || login("wrong", 1) == nil {
-			t.Error("a wrong password was right")
+		for range 2 {
+			if login("wrong", 1) == nil {
+				t.Error("a wrong password was right")
+			}
 		}
 		time.Sleep(time.Minute)
 		_ = login("right", 1)

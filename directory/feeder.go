@@ -408,6 +408,8 @@ func (g *feeding) log(b Batch, changes []Change, version int64) {
 		}
 		g.worked, g.failed, g.restart = true, false, false
 		g.f.log.Info("directory complete", "directory", g.source.Name(), "changes", len(changes), "version", version, "entries", g.f.live.Snapshot().Len())
+	case len(changes) > 0 && g.seen != nil: // on the way through a refresh
+		g.f.log.Debug("directory changed", "directory", g.source.Name(), "changes", len(changes), "version", version)
 	case len(changes) > 0:
 		g.f.log.Info("directory changed", "directory", g.source.Name(), "changes", len(changes), "version", version)
 	}

@@ -11,8 +11,13 @@ import (
 	"dirpost/directory"
 )
 
-// batchSize is how many changes are handed over at once during a refresh.
-const batchSize = 500
+const (
+	// batchSize is how many changes are handed over at once during a refresh.
+	batchSize = 2000
+	// pageSize is how many entries are asked for at once. Active Directory gives
+	// at most 1,000.
+	pageSize = 500
+)
 
 // Source returns the change source of the directory, by Config.Follow.
 func (c *Client) Source(log *slog.Logger) directory.Source {
@@ -102,7 +107,7 @@ func (p *poller) compare(ctx context.Context, emit func(context.Context, directo
 	if err := p.client.readBase(ctx, c); err != nil {
 		return err
 	}
-	paging := ldap.NewControlPaging(batchSize)
+	paging := ldap.NewControlPaging(pageSize)
 	batch := directory.Batch{Begin: true}
 	for {
 		req := p.request()
