@@ -40,11 +40,12 @@ type Server struct {
 	deps Deps
 
 	count   counters
-	buffers sync.Pool // of *[]byte, contentBuffer octets each
-	open    atomic.Int64
+	buffers sync.Pool    // of *[]byte, contentBuffer octets each
+	open    atomic.Int64 // connections that were accepted and have not ended
 
-	mu    sync.Mutex // guards conns
-	conns map[*conn]struct{}
+	mu     sync.Mutex // guards the rest
+	conns  map[*conn]struct{}
+	ending error // why no connection may stay, once the server shuts down
 }
 
 // contentBuffer is the size of a read while content arrives.
@@ -88,7 +89,12 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	defer stop()
 
 	var wg sync.WaitGroup
-	err := s.accept(ctx, ln, func(nc net.Conn) { wg.Go(func() { s.ServeConn(base, nc) }) })
+	err := s.accept(ctx, ln, func(nc net.Conn) {
+		wg.Go(func() {
+			defer s.open.Add(-1)
+			s.ServeConn(base, nc)
+		})
+	})
 
 	s.interrupt(errShutdown)
 	grace := time.AfterFunc(s.cfg.Grace, func() {
@@ -100,7 +106,8 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	return err
 }
 
-// accept hands connections to serve until the listener is closed.
+// accept hands connections to serve until the listener is closed. It counts them
+// as open; serve takes them off the count.
 func (s *Server) accept(ctx context.Context, ln net.Listener, serve func(net.Conn)) error {
 	const maxPause = time.Second
 	pause := 5 * time.Millisecond
@@ -123,7 +130,8 @@ func (s *Server) accept(ctx context.Context, ln net.Listener, serve func(net.Con
 			pause = min(2*pause, maxPause)
 			continue
 		}
-		if s.open.Load() >= int64(s.cfg.MaxConnections) {
+		if s.open.Add(1) > int64(s.cfg.MaxConnections) {
+			s.open.Add(-1)
 			s.turnAway(nc)
 			continue
 		}
@@ -145,14 +153,15 @@ func (s *Server) turnAway(nc net.Conn) {
 
 // ServeConn serves one connection and closes it. ctx ends it at once.
 func (s *Server) ServeConn(ctx context.Context, nc net.Conn) {
-	s.open.Add(1)
-	defer s.open.Add(-1)
 	s.count.connections.Inc()
 	s.count.open.Inc()
 	defer s.count.open.Dec()
 	c := newConn(s, nc)
 	s.mu.Lock()
 	s.conns[c] = struct{}{}
+	if s.ending != nil {
+		c.interrupt(s.ending)
+	}
 	s.mu.Unlock()
 	defer func() {
 		s.mu.Lock()
@@ -164,10 +173,12 @@ func (s *Server) ServeConn(ctx context.Context, nc net.Conn) {
 	c.serve(ctx)
 }
 
-// interrupt tells all connections why.
+// interrupt tells all connections why they must end, and those that are just
+// being accepted.
 func (s *Server) interrupt(why error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.ending = why
 	for c := range s.conns {
 		c.interrupt(why)
 	}
