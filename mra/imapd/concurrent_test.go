@@ -229,7 +229,7 @@ func (m *model) untagged(command, line string) error {
 		}
 		m.uids = slices.Delete(m.uids, n-1, n)
 	case "FETCH":
-		return m.fetched(n, line)
+		return m.fetched(command, n, line)
 	}
 	return nil
 }
@@ -241,7 +241,7 @@ func (m *model) learn(uid int, line string) {
 	}
 }
 
-func (m *model) fetched(n int, line string) error {
+func (m *model) fetched(command string, n int, line string) error {
 	m.seen = append(m.seen, line)
 	if n < 1 || n > len(m.uids) {
 		return fmt.Errorf("there are %d", len(m.uids))
@@ -253,15 +253,22 @@ func (m *model) fetched(n int, line string) error {
 			}
 		}
 	}
-	if uid := m.uids[n-1]; uid != 0 {
-		m.learn(uid, line)
-	}
 	p := fetchUID.FindStringSubmatch(line)
 	if p == nil {
+		if uid := m.uids[n-1]; uid != 0 {
+			m.learn(uid, line)
+		}
 		return nil
 	}
 	uid, _ := strconv.Atoi(p[1])
+	// What was asked for is what was told before: changes come after it,
+	// without UID.
+	was, ok := m.known[uid]
+	was = slices.Sorted(slices.Values(was))
 	m.learn(uid, line)
+	if is := slices.Sorted(slices.Values(m.known[uid])); ok && strings.Contains(command, "FETCH") && !slices.Equal(was, is) {
+		return fmt.Errorf("flags were %v", was)
+	}
 	if m.uids[n-1] != 0 && m.uids[n-1] != uid {
 		return fmt.Errorf("message %d was %d", n, m.uids[n-1])
 	}

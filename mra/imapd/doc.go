@@ -44,5 +44,6 @@
 // # Bugs
 //
 // \Seen and the other flags of a shared mailbox are common to its readers.
-// A session whose mailbox is deleted by another gets BYE.
+// A session whose mailbox is deleted by another, or may no longer be opened, gets
+// BYE.
 package imapd

@@ -3,11 +3,9 @@ package imapd
 import (
 	"context"
 	"encoding/base64"
-	"log/slog"
 	"time"
 
 	"dirpost/auth"
-	"dirpost/internal/event"
 	"dirpost/mra"
 	"dirpost/mra/imapd/wire"
 )
@@ -25,7 +23,7 @@ func login(ctx context.Context, c *conn, dec *wire.Decoder) error {
 	if err != nil {
 		return err
 	}
-	return c.admit(ctx, identity)
+	return c.admit(identity)
 }
 
 // errCancelled reports that the client gave up an exchange (RFC 9051 §6.2.2).
@@ -54,7 +52,7 @@ func authenticate(ctx context.Context, c *conn, dec *wire.Decoder) error {
 	if err != nil {
 		return err
 	}
-	return c.admit(ctx, identity)
+	return c.admit(identity)
 }
 
 // prompt sends a challenge and reads the response to it.
@@ -90,7 +88,7 @@ func decodeResponse(line []byte) ([]byte, error) {
 }
 
 // admit makes the session that of id.
-func (c *conn) admit(ctx context.Context, id *auth.Identity) error {
+func (c *conn) admit(id *auth.Identity) error {
 	session, done, err := c.mc.Admit(c.ctx, c.srv.bridge, id)
 	if err != nil {
 		return err
@@ -98,9 +96,6 @@ func (c *conn) admit(ctx context.Context, id *auth.Identity) error {
 	c.ctx, c.release, c.identity, c.state = session, done, id, authenticated
 	c.dec.SetLimits(personLimits)
 	c.mc.LimitRead(time.Time{})
-	c.srv.emit(ctx, event.Event{Level: slog.LevelInfo, Msg: "login", Trace: c.mc.Session, Attrs: []slog.Attr{
-		slog.String("session", c.mc.Session), slog.Any("client", c.mc.Client.Addr()), slog.Any("user", id.Address),
-		slog.String("authcid", id.Authcid), slog.String("mech", id.Mechanism), slog.Bool("tls", c.mc.IsTLS())}})
 	// A client that knows the capabilities need not ask (RFC 9051 §7.1).
 	c.code, c.text = "CAPABILITY "+c.capabilities(), "Logged in"
 	return nil

@@ -5,6 +5,7 @@ import (
 	"sort"
 	"sync/atomic"
 
+	"dirpost/directory"
 	"dirpost/internal/store"
 	"dirpost/mra/imapd/wire"
 
@@ -19,9 +20,12 @@ import (
 // knows.
 type mailbox struct {
 	key      store.MailboxKey
-	name     string
 	readOnly bool
-	view     *store.View
+	// shared is the owner of a shared mailbox, "" for one's own; checked is the
+	// directory by which the person may open it.
+	shared  directory.Key
+	checked *directory.Snapshot
+	view    *store.View
 	// ghosts are the messages, ascending, that have vanished from view and
 	// whose EXPUNGE the client has not been sent.
 	ghosts []imap.UID

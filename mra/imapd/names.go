@@ -92,6 +92,23 @@ func (c *conn) sharedEntries() []*directory.Entry {
 	return snap.MailboxesOf(e)
 }
 
+// checkAccess looks, whenever the directory has changed, whether the person may
+// still have the selected mailbox of somebody else open.
+func (c *conn) checkAccess() error {
+	m := c.sel
+	if m == nil || m.shared == "" || m.checked == c.srv.live.Snapshot() {
+		return nil
+	}
+	snap, e := c.entry()
+	for _, other := range snap.MailboxesOf(e) {
+		if other.Key == m.shared {
+			m.checked = snap
+			return nil
+		}
+	}
+	return errMailboxGone
+}
+
 // sharedName is the level under which the mailboxes of e stand.
 func sharedName(e *directory.Entry) string {
 	return strings.ReplaceAll(e.Primary.Unicode(), separator, "_")

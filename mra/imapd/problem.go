@@ -31,7 +31,7 @@ var (
 	errReadOnly    = no("NOPERM", "Mailbox is read-only")
 	errNoMailbox   = no("NONEXISTENT", "No such mailbox")
 	errTryCreate   = no("TRYCREATE", "No such mailbox")
-	errMailboxGone = no("NONEXISTENT", "Selected mailbox was deleted")
+	errMailboxGone = no("NONEXISTENT", "Selected mailbox is no longer there")
 	errNoPerm      = no("NOPERM", "Permission denied")
 	errNotSaved    = no("", "No result saved")
 )

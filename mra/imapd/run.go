@@ -1,6 +1,7 @@
 package imapd
 
 import (
+	"context"
 	"errors"
 )
 
@@ -20,9 +21,9 @@ func (c *conn) command() error {
 	case cmd.states&c.state == 0:
 		err = bad(wrongState(cmd.states, c.state))
 	case cmd.effects&inline != 0:
-		err = guard(func() error { return c.run(name, cmd) })
+		err = guard(func() error { return c.run(cmd) })
 	default:
-		err = aside(func() error { return c.run(name, cmd) })
+		err = aside(func() error { return c.run(cmd) })
 	}
 	return c.finish(name, err)
 }
@@ -55,7 +56,10 @@ func wrongState(want, is state) string {
 }
 
 // run runs cmd and then tells what has changed in the mailbox.
-func (c *conn) run(name string, cmd *command) error {
+func (c *conn) run(cmd *command) error {
+	if err := c.checkAccess(); err != nil {
+		return err
+	}
 	err := cmd.run(c.ctx, c, c.dec)
 	if c.sel == nil || cmd.effects&silent != 0 || c.broken != nil || c.dec.Broken() != nil {
 		return err
@@ -81,6 +85,8 @@ func (c *conn) finish(name string, err error) error {
 	switch {
 	case errors.Is(err, errLogout), errors.As(err, &gone):
 		return err
+	case err != nil && c.ctx.Err() != nil:
+		return context.Cause(c.ctx) // it was interrupted, and the session ends
 	case errors.Is(err, errAnswered):
 		return c.dec.Finish()
 	case err == nil:
@@ -127,7 +133,7 @@ func (c *conn) fail(name string, err error) error {
 		c.mc.Log.Debug("command refused", "verb", name, "code", p.code, "err", err)
 	}
 	if errors.Is(err, errMailboxGone) {
-		c.bye("Selected mailbox was deleted")
+		c.bye("Selected mailbox is no longer there")
 		return errLogout
 	}
 	return nil

@@ -37,7 +37,10 @@ func (c *conn) selectOrExamine(ctx context.Context, dec *wire.Decoder, readOnly 
 	if err != nil {
 		return err
 	}
-	m := &mailbox{key: store.MailboxKey{Account: p.account.ID, Mailbox: mb.ID}, name: name, readOnly: readOnly}
+	m := &mailbox{key: store.MailboxKey{Account: p.account.ID, Mailbox: mb.ID}, readOnly: readOnly}
+	if p.shared {
+		m.shared = p.entry.Key
+	}
 	if err := c.enter(ctx, m); err != nil {
 		m.unwatch()
 		return err

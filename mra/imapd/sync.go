@@ -15,6 +15,9 @@ import (
 // what has changed. With expunge, what has vanished is told too; otherwise it
 // waits among the ghosts.
 func (c *conn) sync(ctx context.Context, expunge bool) error {
+	if err := c.checkAccess(); err != nil {
+		return err
+	}
 	m := c.sel
 	m.stale.Store(false) // before looking, so that no hint is lost
 	view, err := c.srv.store.Open(ctx, m.key.Account, m.key.Mailbox)

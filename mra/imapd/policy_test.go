@@ -1,0 +1,70 @@
+package imapd
+
+import (
+	"bufio"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"dirpost/directory"
+	"dirpost/internal/dialog"
+)
+
+// RFC 9051 §6.2.3, §11.2: without TLS nobody can log in, and the capabilities say
+// so.
+func TestLoginDisabled(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, func(_ *Config, b *bridge) { b.clearOK = false })
+	conn, err := f.dial("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	dialog.Expect(t, conn, "* OK [CAPABILITY IMAP4rev1 LITERAL+ ID ENABLE SASL-IR STARTTLS LOGINDISABLED] *")
+	say(t, conn, "a LOGIN p1 "+password)
+	dialog.Expect(t, conn, "a NO [PRIVACYREQUIRED] *")
+	say(t, conn, "b AUTHENTICATE PLAIN AHAxAHNlY3JldA==")
+	dialog.Expect(t, conn, "b NO [PRIVACYREQUIRED] *")
+}
+
+// A person who loses the right to a shared mailbox does not keep it open.
+func TestAccessWithdrawn(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, nil)
+	conn, err := f.dial("p1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	r := bufio.NewReader(conn)
+	do := func(command string) string {
+		t.Helper()
+		if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(conn, "x %s\r\n", command)
+		for {
+			line, err := r.ReadString('\n')
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.HasPrefix(line, "x ") {
+				return line
+			}
+		}
+	}
+	if got := do("SELECT Shared/team1@corp.example"); !strings.HasPrefix(got, "x OK") {
+		t.Fatal(got)
+	}
+	was := f.bridge.live.Snapshot().ByAddress(address("team1"))
+	f.bridge.live.Apply(2, []directory.Change{{Key: was.Key, Entry: &directory.Entry{
+		Key: was.Key, Directory: was.Directory, DN: was.DN, Kind: was.Kind, Primary: was.Primary, Login: was.Login, Delivery: was.Delivery,
+	}}})
+	if got := do("FETCH 1 FLAGS"); !strings.HasPrefix(got, "x NO [NONEXISTENT]") {
+		t.Error(got)
+	}
+	if line, err := r.ReadString('\n'); !strings.HasPrefix(line, "* BYE") {
+		t.Errorf("%q, %v", line, err)
+	}
+}
