@@ -116,14 +116,17 @@ type ListenerSection struct {
 
 // MTASection is [mta].
 type MTASection struct {
-	MaxSize       Size          `toml:"max_size"`
-	MaxRecipients int           `toml:"max_recipients"`
-	InTransaction int           `toml:"in_transaction"`
-	Resolvers     []string      `toml:"resolvers"`
-	Smarthost     string        `toml:"smarthost"`
-	Sink          string        `toml:"sink"`
-	Lifetime      Duration      `toml:"lifetime"`
-	Policy        PolicySection `toml:"policy"`
+	MaxSize           Size          `toml:"max_size"`
+	MaxRecipients     int           `toml:"max_recipients"`
+	InTransaction     int           `toml:"in_transaction"`
+	Resolvers         []string      `toml:"resolvers"`
+	Smarthost         string        `toml:"smarthost"`
+	SmarthostUser     string        `toml:"smarthost_user"`
+	SmarthostPassword Secret        `toml:"smarthost_password"`
+	DelayWarning      Duration      `toml:"delay_warning"`
+	Sink              string        `toml:"sink"`
+	Lifetime          Duration      `toml:"lifetime"`
+	Policy            PolicySection `toml:"policy"`
 }
 
 // PolicySection is [mta.policy].
@@ -286,6 +289,9 @@ func (f *File) validate() error {
 			bad("mta.policy.exempt", "%q is no network such as 192.0.2.0/24", n)
 		}
 	}
+	if (f.MTA.SmarthostUser == "") != (f.MTA.SmarthostPassword.String() == "") {
+		bad("mta.smarthost_user", "smarthost_user and smarthost_password belong together")
+	}
 	if err := f.retention().Validate(); err != nil {
 		bad("mda", "%v", err)
 	}
@@ -392,7 +398,7 @@ func (f *File) roles(flag []string) ([]string, error) {
 // checkFiles checks what the configuration refers to: secrets and certificates.
 func (f *File) checkFiles() error {
 	var errs []error
-	secrets := []Secret{f.Server.SealingKey}
+	secrets := []Secret{f.Server.SealingKey, f.MTA.SmarthostPassword}
 	for _, d := range f.Directory {
 		secrets = append(secrets, d.BindPassword)
 	}

@@ -204,14 +204,24 @@ var services = []service{
 	{"POP3S", 995, "pop3", "implicit", "mailboxes, TLS"},
 	{"HTTP", 80, "http", "off", "health and metrics"},
 	{"HTTPS", 443, "http", "implicit", "web"},
+	{"LMTP", 24, "lmtp", "off", "mail from another MTA on this machine"},
 	{"LDAP", 389, "", "", "the private directory"},
+}
+
+// serviceNamed returns the service of a name that is in the table.
+func serviceNamed(name string) service {
+	for _, s := range services {
+		if s.name == name {
+			return s
+		}
+	}
+	panic("no service " + name)
 }
 
 // reserved are the ports of services that this version does not have yet; their
 // numbers are part of what demo.env promises.
 var reserved = []service{
 	{name: "MANAGESIEVE", port: 4190},
-	{name: "LMTP", port: 24},
 }
 
 // address is where s is served.

@@ -45,12 +45,15 @@ func (d *demo) selfCheck(ctx context.Context) error {
 	d.step(begin, "alice submits over STARTTLS to sales@%s (a list, with a list in it) and to her alias a.example@", demoDomain)
 	for i, who := range members {
 		begin := time.Now()
-		s := services[3+i%2] // IMAP by STARTTLS and by TLS in turn
+		// By STARTTLS and by TLS in turn.
+		s, p := serviceNamed("IMAP"), serviceNamed("POP3")
+		if i%2 == 1 {
+			s, p = serviceNamed("IMAPS"), serviceNamed("POP3S")
+		}
 		if err := d.checkIMAP(ctx, conf, s, who, id, msg); err != nil {
 			return fmt.Errorf("%s reads it over %s: %w", who, s.name, err)
 		}
 		imapTook := time.Since(begin)
-		p := services[5+i%2]
 		if err := d.checkPOP3(ctx, conf, p, who, msg); err != nil {
 			return fmt.Errorf("%s reads it over %s: %w", who, p.name, err)
 		}
@@ -125,7 +128,7 @@ func (d *demo) dial(ctx context.Context, s service) (net.Conn, error) {
 }
 
 func (d *demo) checkSubmit(ctx context.Context, conf *tls.Config, msg []byte) error {
-	conn, err := d.dial(ctx, services[1])
+	conn, err := d.dial(ctx, serviceNamed("SUBMISSION"))
 	if err != nil {
 		return err
 	}

@@ -156,7 +156,7 @@ plaintext_loopback = true
 %[17]s`,
 		demoName, d.path("dirpost.sock"), "file:"+d.path("secrets", "sealing.key"), demoDomain, "postmaster@"+demoDomain,
 		d.databaseURL(demoServe), d.databaseURL(demoOwner), demoServe, demoRead,
-		"ldap://"+d.address(services[len(services)-1]), d.path("ca.pem"), ldap.Base, ldap.ServiceDN, "file:"+d.path("secrets", "ldap-service"),
+		"ldap://"+d.address(serviceNamed("LDAP")), d.path("ca.pem"), ldap.Base, ldap.ServiceDN, "file:"+d.path("secrets", "ldap-service"),
 		d.path("cert.pem"), d.path("secrets", "key.pem"), sink)
 	for _, s := range services {
 		if s.protocol != "" {
@@ -185,7 +185,7 @@ func (d *demo) env() string {
 	}
 	put("CA_FILE", d.path("ca.pem"))
 	put("DOMAIN", demoDomain)
-	put("LDAP_URL", "ldap://"+d.address(services[len(services)-1]))
+	put("LDAP_URL", "ldap://"+d.address(serviceNamed("LDAP")))
 	put("LDAP_ADMIN_DN", demoAdminDN)
 	put("LDAP_ADMIN_PASSWORD", d.secrets.ldapAdmin)
 	put("LDAP_BASE", ldap.Base)

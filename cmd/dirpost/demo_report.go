@@ -41,7 +41,7 @@ func (d *demo) report() {
 
 // commands are five commands to paste.
 func (d *demo) commands() string {
-	port := func(i int) int { return d.portBase + services[i].port }
+	port := func(name string) int { return d.portBase + serviceNamed(name).port }
 	return fmt.Sprintf(`  # write to a list as alice
   swaks --server %[1]s --port %[2]d -tls --auth PLAIN --auth-user alice --auth-password '%[3]s' --from alice@%[4]s --to sales@%[4]s --header 'Subject: 你好'
   # mail from outside for bob
@@ -53,5 +53,5 @@ func (d *demo) commands() string {
   # give bob another address; mail for it is accepted at once
   printf 'dn: uid=bob,ou=people,dc=corp,dc=example\nchangetype: modify\nadd: dirpostAlias\ndirpostAlias: builder@%[4]s\n' |
     ldapmodify -x -H ldap://%[1]s:%[9]d -D '%[10]s' -w '%[11]s'
-`, d.host, port(1), d.password, demoDomain, port(0), d.path("ca.pem"), port(4), port(6), port(9), demoAdminDN, d.secrets.ldapAdmin)
+`, d.host, port("SUBMISSION"), d.password, demoDomain, port("SMTP"), d.path("ca.pem"), port("IMAPS"), port("POP3S"), port("LDAP"), demoAdminDN, d.secrets.ldapAdmin)
 }

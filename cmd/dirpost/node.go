@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"reflect"
 	"slices"
 	"strconv"
@@ -121,6 +122,15 @@ func (n *node) close() {
 	for _, f := range slices.Backward(n.closers) {
 		f()
 	}
+}
+
+// name tells this node from the others on the database.
+func (n *node) name() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = n.file.Server.Name
+	}
+	return fmt.Sprintf("%s/%d/%p", host, os.Getpid(), n)
 }
 
 // has reports whether the node has one of these roles.

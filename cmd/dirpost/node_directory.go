@@ -102,11 +102,7 @@ func (n *node) buildDirectory(ctx context.Context) error {
 			sources = append(sources, client.Source(n.log))
 		}
 	}
-	host, err := os.Hostname()
-	if err != nil {
-		host = n.file.Server.Name
-	}
-	feeder := directory.NewFeeder(n.db, n.live, sources, n.bus, fmt.Sprintf("%s/%d", host, os.Getpid()), n.log)
+	feeder := directory.NewFeeder(n.db, n.live, sources, n.bus, n.name(), n.log)
 	if err := feeder.Load(ctx); err != nil {
 		return fmt.Errorf("directory: %w", err)
 	}

@@ -10,14 +10,19 @@ import (
 	"os"
 	"time"
 
+	"dirpost/directory"
 	"dirpost/internal/bus"
+	"dirpost/internal/envelope"
 	"dirpost/internal/resolver"
 	"dirpost/internal/store"
 	"dirpost/mda"
 	"dirpost/mta/dkim"
 	"dirpost/mta/intake"
 	"dirpost/mta/policy"
+	"dirpost/mta/qmgr"
 	"dirpost/mta/queue"
+	"dirpost/mta/remote"
+	"dirpost/mta/route"
 )
 
 // buildMTA builds the door in, the queue behind it, and what works on the queue.
@@ -40,9 +45,6 @@ func (n *node) buildMTA(ctx context.Context) error {
 	if err := c.Validate(); err != nil {
 		return fmt.Errorf("mta: %w", err)
 	}
-	if n.has(roleQueue) {
-		n.back = append(n.back, part{"purge", func(ctx context.Context) error { return n.purge(ctx, q) }})
-	}
 	signer, err := n.signer(ctx)
 	if err != nil {
 		return err
@@ -51,7 +53,72 @@ func (n *node) buildMTA(ctx context.Context) error {
 		DB: n.db, Store: n.store, Blobs: n.blobs, Queue: q, Directory: n.live,
 		Planner: mda.NewAgent(mda.Config{Subaddress: n.file.MDA.Subaddress}, n.store), Signer: signer, Events: n.events, Log: n.log,
 	})
+	if !n.has(roleQueue) {
+		return nil
+	}
+	n.back = append(n.back, part{"purge", func(ctx context.Context) error { return n.purge(ctx, q) }})
+	return n.buildQueueManager(q)
+}
+
+// buildQueueManager builds the door out: routes, the SMTP client, and who works
+// on the queue.
+func (n *node) buildQueueManager(q *queue.Queue) error {
+	f := n.file
+	router, err := route.New(route.Config{Hostname: f.Server.Name, Smarthost: f.MTA.Smarthost}, n.resolver, n.inside())
+	if err != nil {
+		return fmt.Errorf("mta: %w", err)
+	}
+	c := remote.Config{Hostname: f.Server.Name}
+	if f.MTA.SmarthostUser != "" {
+		password, err := f.MTA.SmarthostPassword.Resolve()
+		if err != nil {
+			return fmt.Errorf("mta.smarthost_password: %w", err)
+		}
+		c.Login = &remote.Login{User: f.MTA.SmarthostUser, Password: password}
+	}
+	if err := c.Validate(); err != nil {
+		return fmt.Errorf("mta: %w", err)
+	}
+	transport, err := remote.New(c, n.blobs, n.log)
+	if err != nil {
+		return fmt.Errorf("mta: %w", err)
+	}
+	n.closers = append(n.closers, transport.Close)
+	postmaster, err := envelope.ParseAddress(f.Domains.Postmaster)
+	if err != nil {
+		return fmt.Errorf("domains.postmaster: %w", err)
+	}
+	m, err := qmgr.New(qmgr.Config{
+		Node: n.name(), Hostname: f.Server.Name, Postmaster: postmaster, LocalSlice: f.MTA.InTransaction, DelayWarning: time.Duration(f.MTA.DelayWarning),
+	}, qmgr.Deps{
+		Queue: q, Blobs: n.blobs, Router: router, Transport: transport, Local: n.door, Originator: n.door, Now: n.db.Now, Events: n.events, Log: n.log,
+	})
+	if err != nil {
+		return fmt.Errorf("mta: %w", err)
+	}
+	cancel := n.bus.Subscribe(bus.TopicQueue, func(string) { q.WakeHere() })
+	n.closers = append(n.closers, cancel)
+	n.back = append(n.back, part{"queue manager", m.Run})
 	return nil
+}
+
+// inside is the rule that nothing leaves, nil unless mta.sink asks for it: it
+// returns the key of the mailbox that takes what would.
+func (n *node) inside() func(context.Context) (string, error) {
+	if n.file.MTA.Sink == "" {
+		return nil
+	}
+	return func(context.Context) (string, error) {
+		sink, err := envelope.ParseAddress(n.file.MTA.Sink)
+		if err != nil {
+			return "", err
+		}
+		r := n.live.Snapshot().Resolve(sink)
+		if r.Home != directory.HomeHere {
+			return "", envelope.Because(envelope.StatusDirectory, fmt.Errorf("mta.sink: %s is no mailbox of ours", sink))
+		}
+		return string(r.Entry.Key), nil
+	}
 }
 
 // signer signs what leaves. The node of port 25 originates nothing and holds no
