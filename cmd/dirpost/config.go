@@ -121,6 +121,7 @@ type MTASection struct {
 	InTransaction     int           `toml:"in_transaction"`
 	Resolvers         []string      `toml:"resolvers"`
 	Smarthost         string        `toml:"smarthost"`
+	SmarthostTLS      string        `toml:"smarthost_tls"`
 	SmarthostUser     string        `toml:"smarthost_user"`
 	SmarthostPassword Secret        `toml:"smarthost_password"`
 	DelayWarning      Duration      `toml:"delay_warning"`
@@ -239,7 +240,7 @@ func defaults() *File {
 		Server:   ServerSection{Socket: "/run/dirpost/dirpost.sock"},
 		Auth:     AuthSection{Remember: Duration(5 * time.Minute), FailureTime: Duration(2 * time.Second)},
 		Database: DatabaseSection{ServeRole: "dirpost_serve", ReadRole: "dirpost_read"},
-		MTA: MTASection{MaxSize: 75 << 20, MaxRecipients: 1000, InTransaction: 50, Lifetime: Duration(5 * 24 * time.Hour), Policy: PolicySection{
+		MTA: MTASection{MaxSize: 75 << 20, MaxRecipients: 1000, InTransaction: 50, SmarthostTLS: "verify", Lifetime: Duration(5 * 24 * time.Hour), Policy: PolicySection{
 			Exempt: networks(p.Exempt), MaxConnections: p.MaxConnections, MaxConnects: p.MaxConnects, MaxMessages: p.MaxMessages, MaxRecipients: p.MaxRecipients,
 			Window: Duration(p.Window), HeloOwnName: p.HeloOwnName, HeloSyntax: p.HeloSyntax, SenderSyntax: p.SenderSyntax,
 			NullRecipients: p.NullRecipients, MaxHops: p.MaxHops,
@@ -288,6 +289,9 @@ func (f *File) validate() error {
 		if _, err := netip.ParsePrefix(n); err != nil {
 			bad("mta.policy.exempt", "%q is no network such as 192.0.2.0/24", n)
 		}
+	}
+	if _, ok := tlsLevels[f.MTA.SmarthostTLS]; !ok {
+		bad("mta.smarthost_tls", "%q is none of verify, encrypt, opportunistic, none", f.MTA.SmarthostTLS)
 	}
 	if (f.MTA.SmarthostUser == "") != (f.MTA.SmarthostPassword.String() == "") {
 		bad("mta.smarthost_user", "smarthost_user and smarthost_password belong together")

@@ -143,3 +143,17 @@ func TestHealth(t *testing.T) {
 		}
 	}
 }
+
+// TestSink: in the demo nothing leaves; it ends in a mailbox of ours.
+func TestSink(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, `sink = "outbound@corp.example"`)
+	s.start()
+	if err := s.submit("alice", "alice@corp.example", []string{"someone@elsewhere.example"}, "From: alice@corp.example\r\nSubject: out\r\n\r\nx\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	got := s.await("erik", "Shared/outbound@corp.example", 1)
+	if !strings.Contains(got[0], "Subject: out\r\n") || !strings.Contains(got[0], "Delivered-To: ") {
+		t.Errorf("outbound@: %q", got)
+	}
+}

@@ -284,3 +284,21 @@ func (w testWriter) Write(p []byte) (int, error) {
 func testLog(t *testing.T) *slog.Logger {
 	return newLogger(LogSection{Level: "warn", Format: "text"}, testWriter{t})
 }
+
+// await reads a mailbox until it has n messages: what the queue delivers comes a
+// moment later.
+func (s *system) await(who, mailbox string, n int) []string {
+	s.t.Helper()
+	c := s.login(who)
+	deadline := time.Now().Add(time.Minute)
+	for {
+		got := s.read(c, mailbox)
+		if len(got) >= n {
+			return got
+		}
+		if time.Now().After(deadline) {
+			s.t.Fatalf("%s of %s has %d messages, want %d", mailbox, who, len(got), n)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}

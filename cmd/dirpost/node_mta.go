@@ -68,7 +68,7 @@ func (n *node) buildQueueManager(q *queue.Queue) error {
 	if err != nil {
 		return fmt.Errorf("mta: %w", err)
 	}
-	c := remote.Config{Hostname: f.Server.Name}
+	c := remote.Config{Hostname: f.Server.Name, SmarthostTLS: tlsLevels[f.MTA.SmarthostTLS]}
 	if f.MTA.SmarthostUser != "" {
 		password, err := f.MTA.SmarthostPassword.Resolve()
 		if err != nil {
@@ -100,6 +100,11 @@ func (n *node) buildQueueManager(q *queue.Queue) error {
 	n.closers = append(n.closers, cancel)
 	n.back = append(n.back, part{"queue manager", m.Run})
 	return nil
+}
+
+// tlsLevels are the words for how much TLS the smarthost must have.
+var tlsLevels = map[string]remote.TLSLevel{
+	"verify": remote.TLSVerify, "encrypt": remote.TLSEncrypt, "opportunistic": remote.TLSOpportunistic, "none": remote.TLSNone,
 }
 
 // inside is the rule that nothing leaves, nil unless mta.sink asks for it: it
