@@ -51,6 +51,8 @@ var commands = map[wire.Verb]command{
 	wire.VerbOf("AUTH"):     {open | last, authenticate},              // RFC 4954 §4
 }
 
+var verbAuth = wire.VerbOf("AUTH")
+
 // strangers speak another protocol, mostly a browser that was tricked into
 // carrying commands here. Nothing they say is looked at again.
 var strangers = map[wire.Verb]bool{
@@ -72,7 +74,7 @@ var (
 
 // command reads one command and answers it. After an error the session is over.
 func (c *conn) command(ctx context.Context) error {
-	line, err := c.readLine(maxCommand)
+	line, err := c.readLine(c.lineLimit())
 	switch {
 	case errors.Is(err, errLineTooLong):
 		return c.refuse(ctx, "unknown", envelope.Because(statusLong, err))
@@ -82,6 +84,9 @@ func (c *conn) command(ctx context.Context) error {
 		return err
 	}
 	verb, arg := wire.Split(line)
+	if len(line)+len("\r\n") > maxCommand && verb != verbAuth {
+		return c.refuse(ctx, "unknown", envelope.Because(statusLong, nil))
+	}
 	c.commands++
 	c.traceLine(ctx, verb, line)
 	cmd, known := commands[verb]
@@ -105,6 +110,15 @@ func (c *conn) command(ctx context.Context) error {
 		return c.flush()
 	}
 	return nil
+}
+
+// lineLimit is longer where AUTH may come, whose initial response can be a Kerberos
+// ticket or a token (RFC 4954 §4).
+func (c *conn) lineLimit() int {
+	if c.srv.cfg.Role == MSA && c.id == nil {
+		return maxAuth
+	}
+	return maxCommand
 }
 
 // allowed checks what the table says of cmd.
@@ -145,7 +159,7 @@ func (c *conn) traceLine(ctx context.Context, verb wire.Verb, line []byte) {
 		return
 	}
 	text := string(line)
-	if verb == wire.VerbOf("AUTH") {
+	if verb == verbAuth {
 		text = "AUTH [redacted]"
 	}
 	c.log.LogAttrs(ctx, logging.LevelTrace, "C", slog.String("data", text))

@@ -78,8 +78,8 @@ func newConn(s *Server, nc net.Conn) *conn {
 // interrupt ends the connection from outside: at once, or after the transaction
 // in progress when why is errShutdown.
 func (c *conn) interrupt(why error) {
-	if old := c.why.Load(); old != nil && *old == errGraceOver {
-		return
+	if old := c.why.Load(); old != nil && (*old == errGraceOver || why == errShutdown) {
+		return // what it is told already is more urgent
 	}
 	c.why.Store(&why)
 	if why == errShutdown && c.busy.Load() {
