@@ -142,7 +142,10 @@ func unixNano(t time.Time) int64 {
 	if t.IsZero() || t.Year() < 1678 || t.Year() > 2261 {
 		return 0
 	}
-	return t.UnixNano()
+	if n := t.UnixNano(); n != 0 {
+		return n
+	}
+	return 1 // midnight of 1970, which administrators do write
 }
 
 func fromUnixNano(n int64) time.Time {

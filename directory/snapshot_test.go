@@ -44,6 +44,15 @@ func TestPack(t *testing.T) {
 	}
 }
 
+// 1970 is a time, and a popular one to let accounts expire at.
+func TestPackKeepsTheEpoch(t *testing.T) {
+	t.Parallel()
+	e, err := Unpack((&Entry{Key: "test:1", Expires: time.Unix(0, 0)}).Pack())
+	if err != nil || e.LoginState(time.Now()) != StateExpired {
+		t.Errorf("%+v, %v", e, err)
+	}
+}
+
 func FuzzUnpack(f *testing.F) {
 	for _, e := range corpEntries() {
 		f.Add(e.Pack())

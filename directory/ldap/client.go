@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/go-ldap/ldap/v3"
 
@@ -65,7 +66,7 @@ func (c *Client) Check(ctx context.Context) error {
 		return err
 	}
 	err = c.readBase(ctx, nc)
-	c.read.put(nc, !broken(err))
+	c.read.put(nc, err)
 	return err
 }
 
@@ -113,12 +114,12 @@ func (c *Client) Verify(ctx context.Context, e *directory.Entry, password string
 		if err != nil {
 			return err
 		}
-		kept := nc.used
+		kept, start := nc.used, time.Now()
 		res, err := c.bindAs(ctx, nc, e.DN, password)
-		c.bind.put(nc, !broken(err))
+		c.bind.put(nc, err)
 		// A server may close an idle connection at any moment. What was sent on
-		// one that broke before it answered was not judged: once more, on another.
-		if kept && broken(err) && ctx.Err() == nil {
+		// one that breaks at once was not judged: once more, on another.
+		if kept && broken(err) && time.Since(start) < time.Second && ctx.Err() == nil {
 			continue
 		}
 		return judge(res, err)

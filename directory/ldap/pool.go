@@ -2,6 +2,7 @@ package ldap
 
 import (
 	"context"
+	"errors"
 	"sync"
 )
 
@@ -54,17 +55,38 @@ func (p *pool) takeIdle() *conn {
 	return nil
 }
 
-// put gives c back after use. ok says that it may be used again.
-func (p *pool) put(c *conn, ok bool) {
+// put gives c back after a use that ended with err. A connection that did not
+// answer is ended, and the idle ones to the same server with it: if the server
+// has died in silence, not every next login should wait to find that out.
+func (p *pool) put(c *conn, err error) {
+	var end []*conn
 	p.mu.Lock()
-	if ok = ok && !p.closed && !c.IsClosing(); ok {
+	switch {
+	case !broken(err) && !p.closed && !c.IsClosing():
 		p.idle = append(p.idle, c)
+	case broken(err) && !errors.Is(err, context.Canceled): // that was the client's doing
+		p.idle, end = split(p.idle, c.server)
+		fallthrough
+	default:
+		end = append(end, c)
 	}
 	p.mu.Unlock()
-	if !ok {
+	for _, c := range end {
 		c.end()
 	}
 	<-p.slots
+}
+
+// split separates the connections to s from the others.
+func split(list []*conn, s *server) (others, to []*conn) {
+	for _, c := range list {
+		if c.server == s {
+			to = append(to, c)
+		} else {
+			others = append(others, c)
+		}
+	}
+	return others, to
 }
 
 // close ends the idle connections now and the others after their use.

@@ -94,21 +94,20 @@ func (p *poller) Follow(ctx context.Context, _ []byte, emit func(context.Context
 }
 
 // compare reads everything once.
-func (p *poller) compare(ctx context.Context, emit func(context.Context, directory.Batch) error) error {
+func (p *poller) compare(ctx context.Context, emit func(context.Context, directory.Batch) error) (err error) {
 	start := time.Now()
 	c, err := p.client.read.get(ctx)
 	if err != nil {
 		return err
 	}
-	ok := false
-	defer func() { p.client.read.put(c, ok) }()
+	defer func() { p.client.read.put(c, err) }()
 	// An empty or missing base is an error of configuration or rights, never
 	// the news that everybody has left.
 	if err := p.client.readBase(ctx, c); err != nil {
 		return err
 	}
 	paging := ldap.NewControlPaging(pageSize)
-	batch := directory.Batch{Begin: true}
+	batch, named := directory.Batch{Begin: true}, true
 	for {
 		req := p.request()
 		req.Controls = []ldap.Control{paging}
@@ -117,9 +116,11 @@ func (p *poller) compare(ctx context.Context, emit func(context.Context, directo
 			return err
 		}
 		for _, le := range res.Entries {
-			if err := p.add(ctx, c, &batch, le); err != nil {
+			ok, err := p.add(ctx, c, &batch, le)
+			if err != nil {
 				return err
 			}
+			named = named && ok
 		}
 		answer, _ := ldap.FindControl(res.Controls, ldap.ControlTypePaging).(*ldap.ControlPaging)
 		if answer == nil || len(answer.Cookie) == 0 {
@@ -131,23 +132,24 @@ func (p *poller) compare(ctx context.Context, emit func(context.Context, directo
 		}
 		batch = directory.Batch{}
 	}
-	ok = true
-	batch.Complete, batch.Vanish, batch.At = true, true, start
+	// As long as there are entries that cannot be told apart, perhaps since the
+	// account may not read their identifier any more, nobody has gone.
+	batch.Complete, batch.Vanish, batch.At = true, named, start
 	return emit(ctx, batch)
 }
 
-// add appends one entry to batch.
-func (p *poller) add(ctx context.Context, c *conn, batch *directory.Batch, le *ldap.Entry) error {
+// add appends one entry to batch, unless nothing names it.
+func (p *poller) add(ctx context.Context, c *conn, batch *directory.Batch, le *ldap.Entry) (named bool, err error) {
 	if err := p.completeRanges(ctx, c, le); err != nil {
-		return err
+		return false, err
 	}
 	id, err := p.id(le)
 	if err != nil {
 		p.log.Warn("directory entry without identifier is not used", "dn", le.DN, "err", err)
-		return nil
+		return false, nil
 	}
 	batch.Changes = append(batch.Changes, p.change(le, id))
-	return nil
+	return true, nil
 }
 
 // id returns the identifier of an entry that came without one in a control.
