@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"dirpost/internal/blob"
@@ -64,7 +65,9 @@ type Manager struct {
 	remote       chan struct{} // a place for each worker to outside
 	local        chan struct{} // a place for each local slice
 	reports      chan struct{} // a place for each report
-	idle         chan struct{} // somebody has left a place
+	idle         chan struct{} // somebody has left a place that was wanted
+	wanted       atomic.Bool   // something due may wait for a place
+	final        atomic.Bool   // a report may be due
 	workers      sync.WaitGroup
 
 	mu     sync.Mutex // guards shards
@@ -150,14 +153,19 @@ func (m *Manager) dispatch(ctx, work context.Context) {
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	for ctx.Err() == nil {
-		if m.claim(ctx, work) || m.claimReports(ctx, work) {
-			continue // there may be more
+		more := m.claim(ctx, work)
+		if m.final.Swap(false) {
+			more = m.claimReports(ctx, work) || more
+		}
+		if more {
+			continue
 		}
 		select {
 		case <-ctx.Done():
 		case <-m.Queue.Woken():
 		case <-m.idle:
 		case <-tick.C:
+			m.final.Store(true)
 		}
 	}
 }
@@ -168,17 +176,19 @@ func (m *Manager) claim(ctx, work context.Context) bool {
 	m.mu.Lock()
 	shards := m.shards
 	m.mu.Unlock()
+	m.wanted.Store(true) // whoever leaves from now on may have been in our way
 	free := cap(m.remote) - len(m.remote)
 	skip := m.destinations.full()
 	if len(m.local) == cap(m.local) {
 		skip = append(skip, "")
 	}
+	m.wanted.Store(free == 0 || len(skip) > 0)
 	if len(shards) == 0 || free == 0 && len(m.local) == cap(m.local) {
 		return false
 	}
 	// Hosts outside that keep all workers waiting do not keep our own people
 	// waiting.
-	claim := queue.Claim{Shards: shards, Skip: skip, Local: free == 0, Destinations: max(min(free, 5), 1), Lease: m.config.Lease}
+	claim := queue.Claim{Shards: shards, Skip: skip, Local: free == 0, Destinations: max(min(free, claimDestinations), 1), Recipients: claimRecipients, LocalRecipients: m.config.LocalSlice, Lease: m.config.Lease}
 	attempts, err := m.Queue.Claim(ctx, claim)
 	if err != nil {
 		if ctx.Err() == nil {
@@ -203,8 +213,33 @@ func (m *Manager) claim(ctx, work context.Context) bool {
 			m.start(work, m.remote, job.deliverRemote)
 		}
 	}
-	return true
+	return m.hasMore(claim, attempts)
 }
+
+// hasMore reports whether a claim that got attempts may have left something: it
+// took as many destinations, or as many of one, as it was allowed.
+func (m *Manager) hasMore(c queue.Claim, attempts []queue.Attempt) bool {
+	type group struct {
+		shard       int16
+		destination string
+	}
+	n := make(map[group]int)
+	for _, a := range attempts {
+		g := group{a.Shard, a.Destination}
+		n[g]++
+		if n[g] >= c.Recipients {
+			return true
+		}
+	}
+	return len(n) >= c.Destinations
+}
+
+// What one claim takes: enough for a connection to be worth its while, not so
+// much that others wait behind a slow host.
+const (
+	claimDestinations = 5
+	claimRecipients   = 20
+)
 
 // byDestination groups attempts, each group in the order of messages.
 func byDestination(attempts []queue.Attempt) map[string][]queue.Attempt {
@@ -247,9 +282,11 @@ func (m *Manager) start(work context.Context, places chan struct{}, f func(conte
 	m.workers.Go(func() {
 		defer func() {
 			<-places
-			select {
-			case m.idle <- struct{}{}:
-			default: // the dispatcher is going to look anyway
+			if m.wanted.Load() {
+				select {
+				case m.idle <- struct{}{}:
+				default: // the dispatcher is going to look anyway
+				}
 			}
 		}()
 		defer func() {

@@ -99,10 +99,11 @@ func (j *job) conclude(ctx context.Context, msg *queue.Message, attempts []queue
 	m.reportSoon(settlements)
 }
 
-// reportSoon has the dispatcher look for reports that are due already.
+// reportSoon has the dispatcher look for reports if one may be due already.
 func (m *Manager) reportSoon(settlements []queue.Settlement) {
 	for _, s := range settlements {
-		if s.Verdict == queue.Final || s.Verdict == queue.Done {
+		if s.Verdict == queue.Final {
+			m.final.Store(true)
 			m.Queue.WakeHere()
 			return
 		}

@@ -362,8 +362,9 @@ func TestReports(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			w.put(tt.change, tt.rcpts...)
-			w.start()
+			stop := w.start()
 			w.empty()
+			stop()
 			if got := w.door.brief(); got != tt.want {
 				t.Errorf("reports:\n%s\nwant\n%s", got, tt.want)
 			}
@@ -378,7 +379,7 @@ func TestDelayWarning(t *testing.T) {
 	srv := next(t, nil)
 	w.put(func(m *queue.Message) { m.Accepted = w.db.Now().Add(-5 * time.Hour) }, via(t, srv.Addr, "y@a.example"))
 	stop := w.start()
-	w.events.wait(t, 1)
+	w.events.wait(t, 1) // after the report and the settlement
 	if got, want := w.door.brief(), "y@a.example delayed 4.2.0 smtp; 450 4.2.0 later"; got != want {
 		t.Errorf("warning: %q, want %q", got, want)
 	}
@@ -475,8 +476,9 @@ func TestLocalSlices(t *testing.T) {
 		rcpts = append(rcpts, ours(t, fmt.Sprintf("u%d@corp.example", i)))
 	}
 	w.put(nil, rcpts...)
-	w.start()
+	stop := w.start()
 	w.empty()
+	stop()
 	slices.Sort(w.door.delivered)
 	if n := len(slices.Compact(w.door.delivered)); n != 24 || len(w.door.delivered) != 24 {
 		t.Errorf("%d mailboxes of %d deliveries", n, len(w.door.delivered))
@@ -511,10 +513,11 @@ func TestInside(t *testing.T) {
 	w := newWorld(t)
 	w.inside = func(context.Context) (string, error) { return "main:outbound", nil }
 	w.put(nil, queue.Recipient{Address: address(t, "bob@a.example")}, via(t, "192.0.2.1:25", "carol@b.example"))
-	w.start()
+	stop := w.start()
 	if got := w.events.wait(t, 2); got != "bob@a.example delivered 2.0.0 local\ncarol@b.example delivered 2.0.0 local" {
 		t.Errorf("events:\n%s", got)
 	}
+	stop()
 	if fmt.Sprint(w.door.delivered) != "[main:outbound main:outbound]" {
 		t.Errorf("delivered to %v", w.door.delivered)
 	}
@@ -607,8 +610,9 @@ func TestNodeDies(t *testing.T) {
 		served += len(attempts)
 		return sent(attempts)
 	})
-	w.start()
+	stop := w.start()
 	w.empty()
+	stop()
 	if served != 3 {
 		t.Errorf("served %d", served)
 	}
@@ -675,8 +679,9 @@ func TestHeartbeat(t *testing.T) {
 		return sent(attempts)
 	})
 	w.put(nil, many(t, 1, 1)...)
-	w.start()
+	stop := w.start()
 	w.empty()
+	stop()
 	if served != 1 {
 		t.Errorf("sent %d times", served)
 	}

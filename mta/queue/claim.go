@@ -13,12 +13,13 @@ import (
 
 // Claim is what to lease.
 type Claim struct {
-	Shards       []int16       // whose turn it is; see Own
-	Skip         []string      // destinations that must wait
-	Local        bool          // nothing but mailboxes of ours
-	Destinations int           // at most so many at once; 0: 5
-	Recipients   int           // of each destination; 0: 20
-	Lease        time.Duration // 0: 5 min
+	Shards          []int16       // whose turn it is; see Own
+	Skip            []string      // destinations that must wait
+	Local           bool          // nothing but mailboxes of ours
+	Destinations    int           // at most so many at once; 0: 5
+	Recipients      int           // of each destination; 0: 20
+	LocalRecipients int           // of mailboxes of ours; 0: 50
+	Lease           time.Duration // 0: 5 min
 }
 
 // row is a row of outq as a claim returns it.
@@ -54,7 +55,7 @@ func (r *row) recipient() Recipient {
 const claimSQL = `
 select queue_id, n, token, attempts, shard, notify, code, told, destination, local_part, domain,
        original, original_type, local_key, next_hop, dsn, reply, relay
-  from outq_claim($1, $2, $3, $4, $5, $6, $7)`
+  from outq_claim($1, $2, $3, $4, $5, $6, $7, $8)`
 
 // Claim leases recipients that are due: some of each of a few destinations,
 // those that wait longest first. A claim that is never settled comes due again
@@ -66,12 +67,15 @@ func (q *Queue) Claim(ctx context.Context, c Claim) ([]Attempt, error) {
 	if c.Recipients == 0 {
 		c.Recipients = 20
 	}
+	if c.LocalRecipients == 0 {
+		c.LocalRecipients = 50
+	}
 	low, err := q.low.time(ctx, q.db)
 	if err != nil {
 		return nil, fmt.Errorf("claim from queue: %w", err)
 	}
 	skip := append([]string{reports}, c.Skip...)
-	return q.attempts(ctx, claimSQL, c.Shards, skip, c.Local, c.Destinations, c.Recipients, leaseOf(c.Lease), low)
+	return q.attempts(ctx, claimSQL, c.Shards, skip, c.Local, c.Destinations, c.Recipients, c.LocalRecipients, leaseOf(c.Lease), low)
 }
 
 // reports is the destination of rows that wait to be reported.

@@ -58,14 +58,14 @@ func Destination(r *Recipient) string {
 	}
 }
 
-// shardOf spreads mailboxes of ours by their key, the rest by destination.
-func shardOf(r *Recipient, destination string) int16 {
-	h := fnv.New32a()
-	if r.Local != "" {
-		h.Write([]byte(r.Local))
-	} else {
-		h.Write([]byte(destination))
+// shardOf spreads what goes outside by destination. Mailboxes of ours that get
+// the same message stay together, so that a slice of them is one transaction.
+func shardOf(id envelope.QueueID, destination string) int16 {
+	if destination == "" {
+		return int16(id % Shards)
 	}
+	h := fnv.New32a()
+	h.Write([]byte(destination))
 	return int16(h.Sum32() % Shards)
 }
 
@@ -89,7 +89,7 @@ func (q *Queue) EnqueueTx(ctx context.Context, tx postgres.Tx, m *Message, rcpts
 	if m.Body.IsInline() && m.Body.Size > blob.SmallBody {
 		return fmt.Errorf("body of %d octets is not in a blob", m.Body.Size)
 	}
-	c := columnsOf(rcpts)
+	c := columnsOf(m.QueueID, rcpts)
 	flags := int16(0)
 	if m.SMTPUTF8 {
 		flags |= flagSMTPUTF8
@@ -120,7 +120,7 @@ type columns struct {
 	destinations, locals, domains, originals, types, keys, hops []string
 }
 
-func columnsOf(rcpts []Recipient) *columns {
+func columnsOf(id envelope.QueueID, rcpts []Recipient) *columns {
 	n := len(rcpts)
 	numbers, texts := make([]int16, 3*n), make([]string, 7*n)
 	c := &columns{
@@ -131,7 +131,7 @@ func columnsOf(rcpts []Recipient) *columns {
 	for i := range rcpts {
 		r := &rcpts[i]
 		d := Destination(r)
-		c.shards[i], c.destinations[i], c.notifies[i] = shardOf(r, d), d, int16(r.Notify)
+		c.shards[i], c.destinations[i], c.notifies[i] = shardOf(id, d), d, int16(r.Notify)
 		if r.Held {
 			c.states[i] = int16(StateHeld)
 		}

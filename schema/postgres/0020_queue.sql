@@ -95,11 +95,11 @@ language sql as $$
          with ordinality as r(shard, state, notify, destination, local_part, domain, original, type, key, hop, n)
 $$;
 
--- Leases up to per due recipients of each of up to some destinations, oldest
--- first, but none of those in skip, and only mailboxes of ours if local. low is a
--- time before which nothing is due: it keeps the scan off dead entries that an
--- old snapshot holds.
-create function outq_claim(shards smallint[], skip text[], local boolean, destinations int, per int, lease interval, low timestamptz)
+-- Leases up to per due recipients of each of up to some destinations (per_local of
+-- our own mailboxes), oldest first, but none of those in skip, and only mailboxes
+-- of ours if local. low is a time before which nothing is due: it keeps the scan
+-- off dead entries that an old snapshot holds.
+create function outq_claim(shards smallint[], skip text[], local boolean, destinations int, per int, per_local int, lease interval, low timestamptz)
 returns setof outq language sql as $$
   with due as (
     select d.shard, d.destination, min(d.next_at) as since
@@ -126,7 +126,7 @@ returns setof outq language sql as $$
           and o.destination = due.destination
           and o.next_at between low and now()
         order by o.next_at
-        limit per
+        limit case when due.destination = '' then per_local else per end
           for update skip locked) p)
   update outq q
      set next_at = now() + lease, token = q.token + 1, attempts = q.attempts + 1, state = 1
