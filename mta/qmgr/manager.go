@@ -61,7 +61,7 @@ type Manager struct {
 	Deps
 	config       Config
 	destinations *destinations
-	settler      settler
+	settler      *settler
 	remote       chan struct{} // a place for each worker to outside
 	local        chan struct{} // a place for each local slice
 	reports      chan struct{} // a place for each report
@@ -83,7 +83,7 @@ func New(c Config, d Deps) (*Manager, error) {
 	return &Manager{
 		Deps: d, config: c,
 		destinations: newDestinations(c.PerDestination, c.MinBackoff),
-		settler:      settler{queue: d.Queue, log: d.Log},
+		settler:      newSettler(d.Queue, d.Log),
 		remote:       make(chan struct{}, c.Workers),
 		local:        make(chan struct{}, c.LocalWorkers),
 		reports:      make(chan struct{}, 2),
@@ -96,26 +96,35 @@ func New(c Config, d Deps) (*Manager, error) {
 const pollInterval = time.Second
 
 // Run manages the queue until ctx is done, then lets the deliveries under way
-// end within Config.Grace.
+// end within Config.Grace. A Manager runs once.
 func (m *Manager) Run(ctx context.Context) error {
-	// Deliveries outlive ctx for a while: what a next hop has taken must be
-	// settled.
+	// Deliveries outlive ctx for a while, and settlements outlive deliveries:
+	// what a next hop has taken must be recorded.
 	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stop(nil)
-	var own sync.WaitGroup
-	own.Go(func() { m.own(ctx) })
+	record, giveUp := context.WithCancel(context.WithoutCancel(ctx))
+	defer giveUp()
+	var helpers sync.WaitGroup
+	helpers.Go(func() { m.own(ctx) })
+	helpers.Go(func() { m.settler.run(record) })
 	m.dispatch(ctx, work)
 	hurry := time.AfterFunc(m.config.Grace, func() { stop(errShutdown) })
+	defer hurry.Stop()
+	last := time.AfterFunc(m.config.Grace+recordGrace, giveUp)
+	defer last.Stop()
 	m.workers.Wait()
-	hurry.Stop()
-	own.Wait()
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	close(m.settler.in)
+	helpers.Wait()
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordGrace)
 	defer cancel()
-	if err := m.Queue.Disown(last, m.config.Node); err != nil {
+	if err := m.Queue.Disown(ending, m.config.Node); err != nil {
 		m.Log.WarnContext(ctx, "shards not given back, others take them later", "err", err)
 	}
 	return nil
 }
+
+// recordGrace is how long outcomes may take to be recorded at shutdown.
+const recordGrace = 5 * time.Second
 
 // own keeps our share of the shards.
 func (m *Manager) own(ctx context.Context) {

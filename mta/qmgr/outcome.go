@@ -73,30 +73,41 @@ func wants(msg *queue.Message, notify, outcome envelope.Notify) bool {
 	return notify&outcome != 0
 }
 
-// conclude settles outcomes of one message and says what they were.
+// conclude settles outcomes of one message, and says what they were when that is
+// durable.
 func (j *job) conclude(ctx context.Context, msg *queue.Message, attempts []queue.Attempt, outcomes []queue.Outcome) {
-	m := j.m
-	settlements := make([]queue.Settlement, len(attempts))
-	var warn []queue.Settlement
-	rest := make([]queue.Settlement, 0, len(attempts))
+	var late, rest conclusions
 	for i, a := range attempts {
-		s := m.settlement(msg, a, outcomes[i])
+		s := j.m.settlement(msg, a, outcomes[i])
 		if ctx.Err() != nil && s.Verdict == queue.Deferred && s.Reply.Code == 0 {
 			s.Verdict, s.Pause = queue.Untried, 0 // broken off by us
 		}
-		settlements[i] = s
-		if m.warns(msg, &s) {
-			warn = append(warn, s)
+		if j.m.warns(msg, &s) {
+			late.add(outcomes[i], s)
 		} else {
-			rest = append(rest, s)
+			rest.add(outcomes[i], s)
 		}
 	}
-	m.settler.settle(ctx, rest)
-	if len(warn) > 0 {
-		m.warn(ctx, msg, warn)
+	if len(late.settlements) > 0 && j.m.warn(ctx, msg, late.settlements) {
+		j.emit(ctx, msg, &late)
+	} else {
+		rest.outcomes = append(rest.outcomes, late.outcomes...)
+		rest.settlements = append(rest.settlements, late.settlements...)
 	}
-	j.emit(ctx, msg, attempts, outcomes, settlements)
-	m.reportSoon(settlements)
+	j.m.settler.add(rest.settlements, func() {
+		j.emit(ctx, msg, &rest)
+		j.m.reportSoon(rest.settlements)
+	})
+}
+
+// conclusions are outcomes with what was decided about them.
+type conclusions struct {
+	outcomes    []queue.Outcome
+	settlements []queue.Settlement
+}
+
+func (c *conclusions) add(o queue.Outcome, s queue.Settlement) {
+	c.outcomes, c.settlements = append(c.outcomes, o), append(c.settlements, s)
 }
 
 // reportSoon has the dispatcher look for reports if one may be due already.
@@ -111,10 +122,11 @@ func (m *Manager) reportSoon(settlements []queue.Settlement) {
 }
 
 // emit says what became of each recipient, in Postfix's words.
-func (j *job) emit(ctx context.Context, msg *queue.Message, attempts []queue.Attempt, outcomes []queue.Outcome, settlements []queue.Settlement) {
+func (j *job) emit(ctx context.Context, msg *queue.Message, c *conclusions) {
 	now := j.m.Now()
-	for i, a := range attempts {
-		o, s := &outcomes[i], &settlements[i]
+	for i := range c.settlements {
+		o, s := &c.outcomes[i], &c.settlements[i]
+		a := &s.Attempt
 		attrs := []slog.Attr{
 			slog.String("queue_id", msg.QueueID.String()),
 			slog.String("from", msg.ReversePath.String()),

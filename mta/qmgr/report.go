@@ -67,7 +67,7 @@ func (m *Manager) report(ctx context.Context, msg *queue.Message, attempts []que
 			slog.String("queue_id", msg.QueueID.String()), slog.String("to", msg.ReversePath.String()), slog.Int("nrcpt", len(attempts)),
 			slog.String("dsn", st.Enhanced), slog.Any("err", err),
 		}})
-		m.settler.settle(ctx, settlements)
+		m.settler.add(settlements, nil)
 		return
 	}
 	m.Log.WarnContext(ctx, "report not accepted, tried again when its lease ends", "queue_id", msg.QueueID.String(), "err", err)
@@ -79,18 +79,20 @@ func (m *Manager) warns(msg *queue.Message, s *queue.Settlement) bool {
 		m.Now().Sub(msg.Accepted) >= m.config.DelayWarning && wants(msg, s.Attempt.Recipient.Notify, envelope.NotifyDelay)
 }
 
-// warn tells the sender of a delay, and settles. If the warning cannot be sent
-// now, the deferral is settled without it: the next one tries again.
-func (m *Manager) warn(ctx context.Context, msg *queue.Message, late []queue.Settlement) {
+// warn tells the sender of a delay and settles it, in one transaction. If the
+// warning cannot be sent now it reports false: the deferral has to be settled
+// without it, and the next one tries again.
+func (m *Manager) warn(ctx context.Context, msg *queue.Message, late []queue.Settlement) bool {
 	told := make([]queue.Settlement, len(late))
 	for i, s := range late {
 		s.Verdict = queue.Told
 		told[i] = s
 	}
-	if err := m.originate(ctx, msg, told); err != nil {
+	err := m.originate(ctx, msg, told)
+	if err != nil {
 		m.Log.InfoContext(ctx, "sender not told of the delay", "queue_id", msg.QueueID.String(), "err", err)
-		m.settler.settle(ctx, late)
 	}
+	return err == nil
 }
 
 // originate sends the report of settlements and settles them, in one

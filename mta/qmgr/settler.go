@@ -3,85 +3,78 @@ package qmgr
 import (
 	"context"
 	"log/slog"
-	"sync"
 	"time"
 
 	"dirpost/mta/queue"
 )
 
-// settler records outcomes. What comes while a statement is under way goes
-// together in the next one, so that many workers cost few commits and none
-// waits longer than for two.
+// settler records outcomes for all workers. What comes within a moment, or while
+// a statement is under way, goes together in one: many workers cost few commits.
+// A worker does not wait for it, so a node that dies may have sent what it did
+// within that moment without having said so.
 type settler struct {
 	queue *queue.Queue
 	log   *slog.Logger
-
-	mu      sync.Mutex // guards the fields below
-	busy    bool
-	waiting []*batch
+	in    chan batch
 }
 
+// batch is what one worker has to settle; done is called when that is durable, or
+// when it is no use to try any longer: then the leases end by themselves.
 type batch struct {
 	settlements []queue.Settlement
-	done        chan struct{}
+	done        func()
 }
 
-// maxSettled bounds how much goes into one statement.
-const maxSettled = 500
+const (
+	// maxSettled bounds how much goes into one statement.
+	maxSettled = 200
+	// linger is how long the first waits for others.
+	linger = 5 * time.Millisecond
+	// settleFor is how long a settlement is tried while the database is away:
+	// what a next hop has taken would be sent again otherwise.
+	settleFor = 4 * time.Minute
+)
 
-// settle returns when settlements are durable, or when it is no use to try any
-// longer: then their leases end by themselves.
-func (s *settler) settle(ctx context.Context, settlements []queue.Settlement) {
-	if len(settlements) == 0 {
-		return
-	}
-	b := &batch{settlements: settlements, done: make(chan struct{})}
-	s.mu.Lock()
-	s.waiting = append(s.waiting, b)
-	lead := !s.busy
-	s.busy = true
-	s.mu.Unlock()
-	if lead {
-		s.lead(ctx)
-	}
-	<-b.done
+func newSettler(q *queue.Queue, log *slog.Logger) *settler {
+	return &settler{queue: q, log: log, in: make(chan batch, 256)}
 }
 
-// lead settles for all until nobody waits.
-func (s *settler) lead(ctx context.Context) {
-	for {
-		s.mu.Lock()
-		n, count := 0, 0
-		for n < len(s.waiting) && (n == 0 || count+len(s.waiting[n].settlements) <= maxSettled) {
-			count += len(s.waiting[n].settlements)
-			n++
-		}
-		if n == 0 {
-			s.busy = false
-			s.mu.Unlock()
-			return
-		}
-		now := s.waiting[:n:n]
-		s.waiting = s.waiting[n:]
-		s.mu.Unlock()
-		all := make([]queue.Settlement, 0, count)
-		for _, b := range now {
-			all = append(all, b.settlements...)
+// add has settlements recorded. It waits only when far too much is waiting.
+func (s *settler) add(settlements []queue.Settlement, done func()) {
+	if len(settlements) > 0 {
+		s.in <- batch{settlements, done}
+	}
+}
+
+// run records until in is closed and empty. ctx ends the attempts to reach a
+// database that is away.
+func (s *settler) run(ctx context.Context) {
+	for first := range s.in {
+		batches, all := []batch{first}, first.settlements
+		wait := time.After(linger)
+	collect:
+		for len(all) < maxSettled {
+			select {
+			case b, ok := <-s.in:
+				if !ok {
+					break collect
+				}
+				batches, all = append(batches, b), append(all, b.settlements...)
+			case <-wait:
+				break collect
+			}
 		}
 		s.record(ctx, all)
-		for _, b := range now {
-			close(b.done)
+		for _, b := range batches {
+			if b.done != nil {
+				b.done()
+			}
 		}
 	}
 }
 
-// settleFor is how long a settlement is tried while the database is away: what a
-// next hop has taken would be sent again otherwise.
-const settleFor = 4 * time.Minute
-
 func (s *settler) record(ctx context.Context, all []queue.Settlement) {
-	// The leader settles for others too, so its own end must not stop it.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleFor)
+	ctx, cancel := context.WithTimeout(ctx, settleFor)
 	defer cancel()
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
 		lost, err := s.queue.Settle(ctx, all)

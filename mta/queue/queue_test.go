@@ -229,6 +229,32 @@ func TestClaimByDestination(t *testing.T) {
 	}
 }
 
+// Behind a backlog that must wait, others of the same shard are found.
+func TestClaimBehindBacklog(t *testing.T) {
+	t.Parallel()
+	q := newQueue(t)
+	var rcpts []Recipient
+	for i := range 300 {
+		rcpts = append(rcpts, to(t, fmt.Sprintf("u%d@big.example", i))...)
+	}
+	enqueue(t, q, rcpts...)
+	for i, n := 0, 0; n < 3; i++ {
+		if d := fmt.Sprintf("d%d.example", i); shardOf(0, d) == shardOf(0, "big.example") {
+			enqueue(t, q, to(t, "u@"+d)...)
+			n++
+		}
+	}
+	if got := claim(t, q, Claim{Skip: []string{"big.example"}, Destinations: 2}); len(got) != 2 {
+		t.Errorf("first claim: %v", got)
+	}
+	if got := claim(t, q, Claim{Skip: []string{"big.example"}}); len(got) != 1 {
+		t.Errorf("second claim: %v", got)
+	}
+	if got := claim(t, q, Claim{}); len(got) != 20 {
+		t.Errorf("third claim: %d", len(got))
+	}
+}
+
 // A lease that ran out belongs to whoever claims next, and the first holder
 // changes nothing any more.
 func TestLease(t *testing.T) {

@@ -83,7 +83,8 @@ create function outq_enqueue(
   how_much smallint, bits smallint, reverse text, env text, who text, head bytea,
   shards smallint[], states smallint[], notifies smallint[], destinations text[], locals text[], domains text[],
   originals text[], types text[], keys text[], hops text[]) returns void
-language sql as $$
+language plpgsql as $$
+begin
   with m as (
     insert into outq_msg (queue_id, accepted_at, expires_at, body_size, body_lines, blob_id, body_hash, body_codec, body, ret, flags, reverse_path, envid, client, header)
     values (id, coalesce(accepted, now()), coalesce(expires, now() + lifetime), size, lines, blob, hash, codec, content, how_much, bits, reverse, env, who, head)
@@ -92,54 +93,96 @@ language sql as $$
   insert into outq (queue_id, next_at, n, shard, state, notify, destination, local_part, domain, original, original_type, local_key, next_hop)
   select m.queue_id, case when r.state = 2 then 'infinity' else now() end, r.n - 1, r.shard, r.state, r.notify, r.destination, r.local_part, r.domain, r.original, r.type, r.key, r.hop
     from m, unnest(shards, states, notifies, destinations, locals, domains, originals, types, keys, hops)
-         with ordinality as r(shard, state, notify, destination, local_part, domain, original, type, key, hop, n)
-$$;
+         with ordinality as r(shard, state, notify, destination, local_part, domain, original, type, key, hop, n);
+end $$;
 
 -- Leases up to per due recipients of each of up to some destinations (per_local of
 -- our own mailboxes), oldest first, but none of those in skip, and only mailboxes
 -- of ours if local. low is a time before which nothing is due: it keeps the scan
 -- off dead entries that an old snapshot holds.
+--
+-- The functions are in PL/pgSQL, which keeps the plans, and fix how they are made:
+-- by the indexes, also when the table was empty when the plan was made.
 create function outq_claim(shards smallint[], skip text[], local boolean, destinations int, per int, per_local int, lease interval, low timestamptz)
-returns setof outq language sql as $$
-  with due as (
-    select d.shard, d.destination, min(d.next_at) as since
+returns setof outq language plpgsql set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+#variable_conflict use_column
+declare
+  chosen_shards smallint[];
+  chosen text[];
+  crowded smallint[];
+begin
+  with seen as materialized (
+    select s.shard, d.destination, d.next_at
       from unnest(shards) as s(shard)
      cross join lateral (
-       select o.shard, o.destination, o.next_at
+       select o.destination, o.next_at
          from outq o
         where o.shard = s.shard
           and o.next_at between low and now()
-          and o.destination <> all (skip)
-          and (o.destination = '' or not local)
         order by o.next_at
-        limit 50) d
-     group by d.shard, d.destination
+        limit 200) d),
+  oldest as (
+    select shard, destination, min(next_at) as since
+      from seen
+     where destination <> all (skip)
+       and (destination = '' or not local)
+     group by shard, destination
      order by since
-     limit destinations),
-  picked as (
-    select p.queue_id, p.n
-      from due
-     cross join lateral (
-       select o.queue_id, o.n
-         from outq o
-        where o.shard = due.shard
-          and o.destination = due.destination
-          and o.next_at between low and now()
-        order by o.next_at
-        limit case when due.destination = '' then per_local else per end
-          for update skip locked) p)
-  update outq q
-     set next_at = now() + lease, token = q.token + 1, attempts = q.attempts + 1, state = 1
-    from picked
-   where q.queue_id = picked.queue_id
-     and q.n = picked.n
-  returning q.*
-$$;
+     limit destinations)
+  select (select array_agg(shard order by since) from oldest),
+         (select array_agg(destination order by since) from oldest),
+         (select array_agg(c.shard) from (select shard from seen group by shard having count(*) = 200) c)
+    into chosen_shards, chosen, crowded;
+  if crowded is not null and coalesce(cardinality(chosen), 0) < destinations then
+    -- Behind the backlog of a destination that must wait there may be others.
+    with recursive d as (
+      select s.shard, (select min(o.destination) from outq o where o.shard = s.shard) as destination
+        from unnest(crowded) as s(shard)
+      union all
+      select d.shard, (select min(o.destination) from outq o where o.shard = d.shard and o.destination > d.destination)
+        from d
+       where d.destination is not null)
+    select chosen_shards || array_agg(m.shard), chosen || array_agg(m.destination)
+      into chosen_shards, chosen
+      from (
+        select d.shard, d.destination
+          from d
+         where d.destination <> all (skip)
+           and (d.destination = '' or not local)
+           and not exists (select from unnest(chosen_shards, chosen) as c(shard, destination) where c.shard = d.shard and c.destination = d.destination)
+           and exists (select from outq o where o.shard = d.shard and o.destination = d.destination and o.next_at between low and now())
+         limit destinations - coalesce(cardinality(chosen), 0)) m;
+  end if;
+  if chosen is null then
+    return;
+  end if;
+  return query
+    update outq q
+       set next_at = now() + lease, token = q.token + 1, attempts = q.attempts + 1, state = 1
+      from (
+        select p.queue_id, p.n
+          from unnest(chosen_shards, chosen) as c(shard, destination)
+         cross join lateral (
+           select o.queue_id, o.n
+             from outq o
+            where o.shard = c.shard
+              and o.destination = c.destination
+              and o.next_at between low and now()
+            order by o.next_at
+            limit case when c.destination = '' then per_local else per end
+              for update skip locked) p) picked
+     where q.queue_id = picked.queue_id
+       and q.n = picked.n
+    returning q.*;
+end $$;
 
 -- Leases what is to be reported of up to some messages: every final recipient of
 -- each, so that the sender gets one report.
 create function outq_claim_reports(shards smallint[], messages int, lease interval)
-returns setof outq language sql as $$
+returns setof outq language plpgsql set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+#variable_conflict use_column
+begin
+  return query
   with due as (
     select o.queue_id
       from unnest(shards) as s(shard)
@@ -167,15 +210,15 @@ returns setof outq language sql as $$
     from picked
    where q.queue_id = picked.queue_id
      and q.n = picked.n
-  returning q.*
-$$;
+  returning q.*;
+end $$;
 
 -- Records outcomes and returns the rows whose token was right. verdict: 1 done,
 -- 2 try again after a pause, 3 final and to be reported, 4 nothing was tried,
 -- 5 like 2, and the sender was told of the delay.
 create function outq_settle(ids bigint[], ns int[], tokens int[], verdicts smallint[], pauses interval[], report_in interval,
   codes smallint[], dsns text[], replies text[], relays text[])
-returns table (queue_id bigint, n int) language plpgsql as $$
+returns table (queue_id bigint, n int) language plpgsql set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 #variable_conflict use_column
 declare
   touched bigint[];
