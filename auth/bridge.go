@@ -172,8 +172,11 @@ func (b *Bridge) decide(ctx context.Context, c Conn, a *attempt) (*Identity, err
 		a.reason = "directory"
 		return nil, envelope.Because(envelope.StatusAuthAway, directory.ErrStale)
 	}
-	if e == nil || e.Kind != directory.KindPerson || e.Primary.IsZero() {
+	if e == nil || e.Kind != directory.KindPerson || !s.Keeps(e) {
 		a.reason = "unknown"
+		if e != nil {
+			a.reason = "no mailbox"
+		}
 		b.guesses.Failed(ctx, c.Client, "")
 		return nil, ErrCredentials
 	}

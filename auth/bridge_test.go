@@ -93,6 +93,7 @@ func people() []*directory.Entry {
 		person("mia", nil), person("hal", nil), person("locked", nil), person("away", nil),
 		person("web", func(e *directory.Entry) { e.Services = []string{"http"} }),
 		person("nomail", func(e *directory.Entry) { e.Primary = envelope.Address{} }),
+		person("guest", func(e *directory.Entry) { e.Primary = address("guest@other.example") }),
 		person("strange", func(e *directory.Entry) { e.Directory = "other" }),
 		person("office", func(e *directory.Entry) { e.Kind = directory.KindShared }),
 	}
@@ -129,6 +130,7 @@ func TestLogin(t *testing.T) {
 		{"alice)(uid=*", "right", "AUTHENTICATIONFAILED", 0},
 		{"office", "right", "AUTHENTICATIONFAILED", 0}, // shared: no login
 		{"nomail", "right", "AUTHENTICATIONFAILED", 0},
+		{"guest", "right", "AUTHENTICATIONFAILED", 0},
 		{"dave", secret, "AUTHENTICATIONFAILED", 1},
 		{"dave", "right", "CONTACTADMIN", 1},
 		{"eve", secret, "AUTHENTICATIONFAILED", 1},

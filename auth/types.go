@@ -63,7 +63,7 @@ var (
 	ErrMechanism = &envelope.Error{Status: envelope.Status{Code: 504, Enhanced: "5.5.4", Text: "Unrecognized authentication type", IMAP: "CANNOT", POP3: "AUTH"}}
 	// ErrAuthorization: the password was right, but not for acting as that
 	// person or for this protocol.
-	ErrAuthorization = &envelope.Error{Status: envelope.Status{Code: 535, Enhanced: "5.7.8", Text: "Not authorized", IMAP: "AUTHORIZATIONFAILED", POP3: "AUTH"}}
+	ErrAuthorization = &envelope.Error{Status: envelope.Status{Code: 535, Enhanced: "5.7.0", Text: "Not authorized", IMAP: "AUTHORIZATIONFAILED", POP3: "AUTH"}}
 	// ErrDisabled and ErrExpired: the password was right and its owner may
 	// know why it does not help (RFC 5248, RFC 5530 §3).
 	ErrDisabled = &envelope.Error{Status: envelope.Status{Code: 535, Enhanced: "5.7.13", Text: "Account disabled, ask your administrator", IMAP: "CONTACTADMIN", POP3: "AUTH"}}

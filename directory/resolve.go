@@ -202,6 +202,10 @@ func (s *Snapshot) route(r *Resolution, a envelope.Address) {
 	}
 }
 
+// Keeps reports whether mail for e is kept in a mailbox of ours: it is of such
+// a kind, and one of its addresses is ours.
+func (s *Snapshot) Keeps(e *Entry) bool { return e != nil && e.HasMailbox() && s.isHere(e) }
+
 // isHere reports whether the mailbox of e is ours: one of its addresses is. A
 // person that the directory lists with an address of somebody else's domain
 // only is a contact.

@@ -175,6 +175,19 @@ func TestMailboxesOf(t *testing.T) {
 	}
 }
 
+func TestKeeps(t *testing.T) {
+	t.Parallel()
+	s := corp(t)
+	for name, want := range map[string]bool{"alice": true, "office": true, "aula": true, "gone": true, "guest": false, "partner": false, "old": false, "sales": false, "rights": false} {
+		if got := s.Keeps(s.ByKey(Key("test:" + name))); got != want {
+			t.Errorf("Keeps(%s) = %v", name, got)
+		}
+	}
+	if s.Keeps(nil) {
+		t.Error("Keeps(nil)")
+	}
+}
+
 func TestMayPost(t *testing.T) {
 	t.Parallel()
 	s := corp(t)

@@ -103,7 +103,8 @@ func (e *Entry) LoginState(now time.Time) State {
 	}
 }
 
-// HasMailbox reports whether mail for e is kept in a mailbox of ours.
+// HasMailbox reports whether e is of a kind that has a mailbox. Whether that is
+// ours is a question of its addresses: Snapshot.Keeps.
 func (e *Entry) HasMailbox() bool {
 	return e.Kind == KindPerson || e.Kind == KindShared || e.Kind == KindRoom
 }

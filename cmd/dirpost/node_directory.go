@@ -88,6 +88,7 @@ func (n *node) buildDirectory(ctx context.Context) error {
 		return err
 	}
 	n.live = directory.Open(rules)
+	n.register(n.live.Collectors()...)
 	n.verifiers = make(map[string]auth.Verifier)
 	var sources []directory.Source
 	for _, name := range n.file.names() {
@@ -120,14 +121,11 @@ func (n *node) awaitDirectory(ctx context.Context) error {
 		}
 	})
 	defer cancel()
-	tick := time.NewTicker(50 * time.Millisecond) // Confirm does not change the snapshot
-	defer tick.Stop()
 	for !n.live.Snapshot().Ready() || n.live.Snapshot().Stale() {
 		select {
 		case <-ctx.Done():
 			return errors.New("the directory was not read: see the log")
 		case <-changed:
-		case <-tick.C:
 		}
 	}
 	return nil
