@@ -44,6 +44,7 @@ check', 'dirpost migrate', 'dirpost serve'.`,
 		mailboxCommand(path, std),
 		dkimCommand(path, std),
 		dnsCommand(path, std),
+		doctorCommand(path, std),
 		sendmailCommand(std),
 	)
 	return root

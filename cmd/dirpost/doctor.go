@@ -1,0 +1,270 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"dirpost/directory"
+	"dirpost/internal/bus"
+	"dirpost/internal/postgres"
+	"dirpost/mta/queue"
+
+	"github.com/spf13/cobra"
+)
+
+// A finding is what doctor says about one thing.
+type finding struct {
+	Subject string `json:"subject"`
+	State   string `json:"state"` // ok, warning, error
+	Text    string `json:"text"`
+	Do      string `json:"do,omitempty"`
+}
+
+// doctor collects findings.
+type doctor struct {
+	file *File
+	path string
+	all  []finding
+}
+
+func (d *doctor) ok(subject, format string, args ...any) {
+	d.all = append(d.all, finding{subject, "ok", fmt.Sprintf(format, args...), ""})
+}
+
+func (d *doctor) warn(subject, do, format string, args ...any) {
+	d.all = append(d.all, finding{subject, "warning", fmt.Sprintf(format, args...), do})
+}
+
+func (d *doctor) bad(subject, do string, err error) {
+	d.all = append(d.all, finding{subject, "error", err.Error(), do})
+}
+
+// doctorCommand is `dirpost doctor`.
+func doctorCommand(path *string, std streams) *cobra.Command {
+	asJSON := false
+	c := &cobra.Command{
+		Use: "doctor", Short: "Look at everything a node needs, and say what is wrong",
+		Long: `Doctor looks at the configuration, certificates, database, directory, listeners
+and queue, and says what to do about what it finds. The exit status is 0 when all
+is well, 1 with an error, 2 with warnings only.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			d := &doctor{path: *path}
+			d.examine(c.Context(), std)
+			return d.report(asJSON, std)
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "one JSON object a line")
+	return c
+}
+
+// examine looks at one thing after the other.
+func (d *doctor) examine(ctx context.Context, std streams) {
+	var err error
+	if d.file, err = readConfig(d.path); err != nil {
+		d.bad("configuration", "'dirpost config example' shows every key", err)
+		return
+	}
+	if err := d.file.checkFiles(); err != nil {
+		d.bad("secrets and certificates", "the server must be able to read these files, and nobody else the secrets", err)
+	} else {
+		d.ok("configuration", "%s, with its secrets and certificates", d.path)
+	}
+	d.certificates()
+	log := newLogger(LogSection{Level: "error", Format: d.file.Log.Format}, std.err)
+	for _, name := range d.file.names() {
+		d.directory(ctx, name)
+	}
+	d.listeners(ctx)
+	db, err := postgres.Open(ctx, d.file.databaseConfig(), log)
+	if err != nil {
+		d.bad("database", "is PostgreSQL running, and is database.url right?", err)
+		return
+	}
+	defer db.Close()
+	d.database(ctx, db)
+	d.replica(ctx, db)
+	d.queue(ctx, db)
+}
+
+// certificates looks at the time they have left.
+func (d *doctor) certificates() {
+	for _, c := range d.file.TLS.Certificate {
+		pair, err := tls.LoadX509KeyPair(c.Chain, c.Key)
+		if err != nil {
+			continue // said by checkFiles
+		}
+		leaf, err := x509.ParseCertificate(pair.Certificate[0])
+		if err != nil {
+			d.bad("certificate", "replace it", fmt.Errorf("%s: %w", c.Chain, err))
+			continue
+		}
+		left := time.Until(leaf.NotAfter)
+		switch {
+		case left <= 0:
+			d.bad("certificate", "replace the file; nodes read it by themselves", fmt.Errorf("%s has expired on %s", c.Chain, leaf.NotAfter.UTC().Format(time.DateOnly)))
+		case left < 14*24*time.Hour:
+			d.warn("certificate", "renew it; nodes read the new file by themselves", "%s expires in %s", c.Chain, span(left))
+		default:
+			d.ok("certificate", "%s for %s, expires in %s", c.Chain, strings.Join(leaf.DNSNames, ", "), span(left))
+		}
+		if err := leaf.VerifyHostname(d.file.Server.Name); err != nil {
+			d.warn("certificate", "clients that look for "+d.file.Server.Name+" will not trust it", "%s is not for %s", c.Chain, d.file.Server.Name)
+		}
+	}
+}
+
+// directory asks a directory something with the server's account.
+func (d *doctor) directory(ctx context.Context, name string) {
+	client, err := d.file.Directory[name].client(name, true)
+	if err != nil {
+		d.bad("directory "+name, "see the section [directory."+name+"]", err)
+		return
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	if err := client.Check(ctx); err != nil {
+		d.bad("directory "+name, "are urls, ca, bind_dn and bind_password right? Mail goes on with what was read last; nobody can log in", err)
+		return
+	}
+	d.ok("directory "+name, "answers at %s", strings.Join(d.file.Directory[name].URLs, ", "))
+}
+
+// listeners knocks at the ports of this node.
+func (d *doctor) listeners(ctx context.Context) {
+	closed := 0
+	for _, l := range d.file.Listener {
+		host, port, err := net.SplitHostPort(l.Address)
+		if err != nil {
+			continue // said by the configuration
+		}
+		if host == "" || host == "0.0.0.0" || host == "::" {
+			host = "localhost"
+		}
+		dialer := net.Dialer{Timeout: 5 * time.Second}
+		conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(host, port))
+		if err != nil {
+			d.warn("listener", "is 'dirpost serve' running here, with the role "+protocols[l.Protocol]+"?", "%s on %s does not answer: %v", l.Protocol, l.Address, err)
+			closed++
+			continue
+		}
+		_ = conn.Close()
+	}
+	if closed == 0 {
+		d.ok("listeners", "all %d answer", len(d.file.Listener))
+	}
+}
+
+const standbySQL = `
+select count(*) filter (where sync_state = 'async'),
+       count(*) filter (where sync_state in ('sync', 'quorum'))
+  from pg_stat_replication`
+
+// database looks at the schema, the clock and the standbys.
+func (d *doctor) database(ctx context.Context, db *postgres.DB) {
+	if err := db.CheckSchema(ctx); err != nil {
+		d.bad("database", "run 'dirpost migrate'", err)
+		return
+	}
+	d.ok("database", "answers, keeps what it commits, schema up to date")
+	var now time.Time
+	if err := db.QueryRow(ctx, postgres.Background, `select clock_timestamp()`).Scan(&now); err == nil {
+		if off := time.Since(now).Abs(); off > 5*time.Second {
+			d.warn("clock", "run an NTP client on both hosts; Dirpost goes by the database's clock", "this host and the database differ by %s", span(off))
+		}
+	}
+	var async, sync int
+	if err := db.QueryRow(ctx, postgres.Background, standbySQL).Scan(&async, &sync); err == nil && async > 0 && sync == 0 {
+		d.warn("standby", "name it in synchronous_standby_names, or accept that the last moment of mail dies with the primary", "%d standbys, none of them synchronous", async)
+	}
+}
+
+// replica looks at the copy of the directory in the database.
+func (d *doctor) replica(ctx context.Context, db *postgres.DB) {
+	rules, err := d.file.rules()
+	if err != nil {
+		d.bad("domains", "see the section [domains]", err)
+		return
+	}
+	live := directory.Open(rules)
+	log := newLogger(LogSection{Level: "error"}, io.Discard)
+	if err := directory.NewFeeder(db, live, nil, bus.New(db, log), "doctor", log).Load(ctx); err != nil {
+		d.bad("replica", "", err)
+		return
+	}
+	s := live.Snapshot()
+	age, known := s.Age()
+	switch {
+	case !s.Ready():
+		d.warn("replica", "does a node with the role directory run?", "nothing was read from the directory yet; mail is deferred")
+	case !known || s.Stale():
+		d.warn("replica", "does a node with the role directory run, and does the directory answer?", "the directory was not heard of for %s; unknown addresses are deferred", span(age))
+	default:
+		d.ok("replica", "version %d, confirmed %s ago", s.Version(), span(age))
+	}
+}
+
+// queue looks at how full it is, and how old.
+func (d *doctor) queue(ctx context.Context, db *postgres.DB) {
+	counts, err := queue.New(db, queue.Config{}).Counts(ctx)
+	if err != nil {
+		d.bad("queue", "", err)
+		return
+	}
+	var total int64
+	var oldest time.Duration
+	for _, c := range counts {
+		total += c.Recipients
+		if !c.Oldest.IsZero() && c.State != queue.StateHeld {
+			oldest = max(oldest, db.Now().Sub(c.Oldest))
+		}
+	}
+	if oldest > 4*time.Hour {
+		d.warn("queue", "'dirpost queue list' shows the last answer for each", "%d recipients, the oldest for %s", total, span(oldest))
+		return
+	}
+	d.ok("queue", "%d recipients", total)
+}
+
+// report prints the findings and sets the exit status.
+func (d *doctor) report(asJSON bool, std streams) error {
+	has := func(state string) bool {
+		return slices.ContainsFunc(d.all, func(f finding) bool { return f.State == state })
+	}
+	if asJSON {
+		enc := json.NewEncoder(std.out)
+		for _, f := range d.all {
+			if err := enc.Encode(f); err != nil {
+				return err
+			}
+		}
+	} else {
+		w := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
+		for _, f := range d.all {
+			fmt.Fprintf(w, "%s\t%s\t%s\n", f.State, f.Subject, strings.ReplaceAll(f.Text, "\n", "; "))
+			if f.Do != "" {
+				fmt.Fprintf(w, "\t\t→ %s\n", f.Do)
+			}
+		}
+		if err := w.Flush(); err != nil {
+			return err
+		}
+	}
+	switch {
+	case has("error"):
+		return exitCode(1)
+	case has("warning"):
+		return exitCode(2)
+	}
+	return nil
+}
