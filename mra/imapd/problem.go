@@ -32,8 +32,6 @@ var (
 	errNoMailbox   = no("NONEXISTENT", "No such mailbox")
 	errTryCreate   = no("TRYCREATE", "No such mailbox")
 	errMailboxGone = no("NONEXISTENT", "Selected mailbox is no longer there")
-	errNoPerm      = no("NOPERM", "Permission denied")
-	errNotSaved    = no("", "No result saved")
 )
 
 // problemOf classifies err.

@@ -216,7 +216,6 @@ type door struct {
 	delivered []string
 	slices    []int
 	reports   []string
-	signal    chan struct{}
 }
 
 func (d *door) DeliverQueued(ctx context.Context, m *queue.Message, rcpts []queue.Recipient, settle func(context.Context, postgres.Tx) error) error {
