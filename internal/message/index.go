@@ -30,9 +30,9 @@ const IndexSeparator = "\x01"
 func IndexOf(h Header) Index {
 	x := Index{
 		Subject: Normalize(DecodeHeader(h.Get("subject"))),
-		From:    h.normalized("from"),
-		Recipients: h.normalized("to") + IndexSeparator + h.normalized("cc") + IndexSeparator +
-			h.normalized("bcc"),
+		From:    h.normalizedAddresses("from"),
+		Recipients: h.normalizedAddresses("to") + IndexSeparator + h.normalizedAddresses("cc") + IndexSeparator +
+			h.normalizedAddresses("bcc"),
 	}
 	id, _ := firstMessageID(h, "message-id")
 	x.MessageIDHash = HashMessageID(id)
@@ -55,6 +55,22 @@ func (h Header) normalized(name string) string {
 	text := Normalize(DecodeHeader(string(h.valueAt(i))))
 	for i = h.index(name, i+1); i >= 0; i = h.index(name, i+1) {
 		text += " " + Normalize(DecodeHeader(string(h.valueAt(i))))
+	}
+	return text
+}
+
+// normalizedAddresses is normalized for a field of addresses. SEARCH FROM looks
+// at the ENVELOPE (RFC 9051 §6.4.4), where an address has no comments: one that
+// is written with them stands behind the text once more, without.
+func (h Header) normalizedAddresses(name string) string {
+	text := h.normalized(name)
+	if !strings.ContainsRune(text, '(') {
+		return text
+	}
+	for _, a := range AddressList(h, name) {
+		if plain := Normalize(a.String()); !strings.Contains(text, plain) {
+			text += " " + plain
+		}
 	}
 	return text
 }

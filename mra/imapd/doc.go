@@ -29,7 +29,7 @@
 //
 // # Limits
 //
-// Before login a line has at most 16 KiB and a literal 4 KiB; afterwards 64 KiB
+// Before login a line has at most 40 KiB and a literal 4 KiB; afterwards 64 KiB
 // each, and 512 KiB of literals a command. A message has the configured size. A
 // client that sends nothing for 30 minutes is logged out (RFC 9051 §5.4); one
 // that has not logged in, after two.

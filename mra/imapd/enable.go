@@ -13,7 +13,7 @@ func enable(_ context.Context, c *conn, dec *wire.Decoder) error {
 	for first := true; first || !dec.AtEnd(); first = false {
 		dec.Space()
 		if string(dec.Word()) == "CONDSTORE" && !c.condstore {
-			c.condstore = true
+			c.enableCondstore()
 			enabled += " CONDSTORE"
 		}
 	}
@@ -22,4 +22,17 @@ func enable(_ context.Context, c *conn, dec *wire.Decoder) error {
 	}
 	c.untagged(enabled)
 	return nil
+}
+
+// enableCondstore is the effect of a CONDSTORE enabling command: FETCH responses
+// tell modseqs from now on. For a mailbox that is selected already the client
+// must know where it begins (RFC 7162 §3.1.2).
+func (c *conn) enableCondstore() {
+	if c.condstore {
+		return
+	}
+	c.condstore = true
+	if c.sel != nil {
+		c.untagged("OK [" + highestModSeq(c.sel.view.HighestModSeq()) + "] Highest")
+	}
 }

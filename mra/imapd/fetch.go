@@ -79,7 +79,7 @@ func (c *conn) fetch(ctx context.Context, dec *wire.Decoder, byUID bool) error {
 		f.Atts |= wire.FetchUID // RFC 9051 §6.4.9
 	}
 	if f.Atts&wire.FetchModSeq != 0 {
-		c.condstore = true // RFC 7162 §3.1
+		c.enableCondstore() // RFC 7162 §3.1
 	}
 	j, err := newFetchJob(f)
 	if err != nil {

@@ -107,11 +107,11 @@ func list(ctx context.Context, c *conn, dec *wire.Decoder) error {
 		return err
 	}
 	for _, n := range names {
-		info := a.childInfo(names, n)
+		info := a.childInfo(names, n, ms)
 		if !a.selects(n) && !info || !matchAny(ms, n.name) {
 			continue
 		}
-		c.putList("LIST", n, a.returnSubscribed, info)
+		c.putList(&a, n, info)
 		if a.status != 0 && n.exists {
 			// RFC 5819 §2. A mailbox that went in between is left out.
 			if err := c.putStatus(ctx, n.name, n.account, n.mailbox, a.status); err != nil && !errors.Is(err, store.ErrNotFound) {
@@ -136,13 +136,13 @@ func (a *listArgs) selects(n *listed) bool {
 }
 
 // childInfo reports whether RECURSIVEMATCH makes n stand for a subscribed
-// inferior (RFC 5258 §3.5).
-func (a *listArgs) childInfo(names []*listed, n *listed) bool {
+// inferior that matches no pattern itself (RFC 5258 §3.5).
+func (a *listArgs) childInfo(names []*listed, n *listed, ms []matcher) bool {
 	if !a.recursiveMatch {
 		return false
 	}
 	return slices.ContainsFunc(names, func(child *listed) bool {
-		return child.subscribed && isInferior(child.name, n.name)
+		return child.subscribed && isInferior(child.name, n.name) && !matchAny(ms, child.name)
 	})
 }
 
@@ -179,25 +179,28 @@ func lsub(ctx context.Context, c *conn, dec *wire.Decoder) error {
 	return c.broken
 }
 
-// putList writes a LIST response.
-func (c *conn) putList(response string, n *listed, subscribed, childInfo bool) {
+// putList writes a LIST response. Who does not ask for extensions may not know
+// \NonExistent, and is told \Noselect too.
+func (c *conn) putList(a *listArgs, n *listed, childInfo bool) {
 	var attrs []string
 	if !n.exists {
-		attrs = append(attrs, `\NonExistent`, `\Noselect`)
+		attrs = append(attrs, `\NonExistent`)
+		if !a.extended {
+			attrs = append(attrs, `\Noselect`)
+		}
 	}
 	if n.hasChildren {
 		attrs = append(attrs, `\HasChildren`)
 	} else {
 		attrs = append(attrs, `\HasNoChildren`)
 	}
-	if n.subscribed && subscribed {
+	if n.subscribed && a.returnSubscribed {
 		attrs = append(attrs, `\Subscribed`)
 	}
 	if n.exists && n.mailbox.SpecialUse != "" {
 		attrs = append(attrs, string(n.mailbox.SpecialUse))
 	}
-	b := append(c.buf(), "* "...)
-	b = append(append(b, response...), " ("...)
+	b := append(c.buf(), "* LIST ("...)
 	b = append(append(b, strings.Join(attrs, " ")...), `) "/" `...)
 	b = wire.AppendMailbox(b, n.name, c.utf8)
 	if childInfo {

@@ -27,7 +27,7 @@ func (c *conn) search(ctx context.Context, dec *wire.Decoder, byUID bool) error 
 		return err
 	}
 	if usesModSeq(&s.Key) {
-		c.condstore = true // RFC 7162 §3.1
+		c.enableCondstore() // RFC 7162 §3.1
 	}
 	var found bitmap
 	err := c.patiently(func() error {

@@ -54,7 +54,7 @@ func (c *conn) selectOrExamine(ctx context.Context, dec *wire.Decoder, readOnly 
 func (c *conn) selectParameter(dec *wire.Decoder) {
 	switch string(dec.Word()) {
 	case "CONDSTORE": // RFC 7162 §3.1.8
-		c.condstore = true
+		c.enableCondstore()
 	default:
 		dec.Fail("unknown parameter")
 	}

@@ -85,7 +85,7 @@ func (c *conn) putStatus(ctx context.Context, name string, a store.AccountID, mb
 		}
 	}
 	if items&statusHighestModSeq != 0 {
-		c.condstore = true // RFC 7162 §3.1
+		c.enableCondstore() // RFC 7162 §3.1
 	}
 	b := append(c.buf(), "* STATUS "...)
 	b = wire.AppendMailbox(b, name, c.utf8)

@@ -73,7 +73,7 @@ func (c *conn) storeFlags(ctx context.Context, dec *wire.Decoder, byUID bool) er
 		return errReadOnly
 	}
 	if a.conditional {
-		c.condstore = true // RFC 7162 §3.1
+		c.enableCondstore() // RFC 7162 §3.1
 	}
 	spans, missing, err := m.resolve(a.set, byUID)
 	if err != nil {

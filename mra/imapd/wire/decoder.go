@@ -556,13 +556,23 @@ func (d *Decoder) Mailbox() string { return d.mailboxName(d.AString()) }
 func (d *Decoder) ListMailbox() string {
 	switch d.Peek() {
 	case '"', '{':
-		return d.mailboxName(d.String())
+		return d.pattern(d.String())
 	}
 	tok := d.run(astringChar | listChar)
 	if len(tok) == 0 {
 		d.expect("a mailbox pattern")
 	}
-	return d.mailboxName(string(tok))
+	return d.pattern(string(tok))
+}
+
+// pattern decodes a pattern. One that is no modified UTF-7 matches no name, and
+// is no error.
+func (d *Decoder) pattern(s string) string {
+	name, err := DecodeMailbox(s, d.utf8)
+	if err != nil {
+		return s
+	}
+	return name
 }
 
 func (d *Decoder) mailboxName(s string) string {
