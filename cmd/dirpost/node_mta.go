@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"os"
 	"time"
@@ -64,7 +65,7 @@ func (n *node) buildMTA(ctx context.Context) error {
 // on the queue.
 func (n *node) buildQueueManager(q *queue.Queue) error {
 	f := n.file
-	router, err := route.New(route.Config{Hostname: f.Server.Name, Smarthost: f.MTA.Smarthost}, n.resolver, n.inside())
+	router, err := route.New(route.Config{Hostname: f.Server.Name, Addresses: ownAddresses(), Smarthost: f.MTA.Smarthost}, n.resolver, n.inside())
 	if err != nil {
 		return fmt.Errorf("mta: %w", err)
 	}
@@ -100,6 +101,21 @@ func (n *node) buildQueueManager(q *queue.Queue) error {
 	n.closers = append(n.closers, cancel)
 	n.back = append(n.back, part{"queue manager", m.Run})
 	return nil
+}
+
+// ownAddresses are those of this machine: a domain whose exchanger has one of them
+// would be sent to ourselves (RFC 5321 §5.1). Without them our name alone tells.
+func ownAddresses() (own []netip.Addr) {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil
+	}
+	for _, a := range addrs {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			own = append(own, p.Addr().Unmap())
+		}
+	}
+	return own
 }
 
 // tlsLevels are the words for how much TLS the smarthost must have.

@@ -48,35 +48,47 @@ func (j *job) byMessage(limit int) iter.Seq2[*queue.Message, []queue.Attempt] {
 	}
 }
 
+// localLease is the lease of what goes to mailboxes of ours. It may be short, so
+// that nobody waits long when a node dies: delivery and settlement are one
+// transaction, and a lost lease rolls both back.
+const localLease = 30 * time.Second
+
 // beat renews the leases of what is left until stop is called.
-func (j *job) beat(ctx context.Context) (stop func()) {
+func (j *job) beat(ctx context.Context, lease time.Duration) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	j.left = j.attempts
 	wg.Go(func() {
-		tick := time.NewTicker(j.m.config.Lease / 3)
+		tick := time.NewTicker(lease / 3)
 		defer tick.Stop()
+		if lease < j.m.config.Lease {
+			j.extend(ctx, lease)
+		}
 		for {
 			select {
 			case <-ctx.Done():
 				return
 			case <-tick.C:
-			}
-			j.mu.Lock()
-			left := j.left
-			j.mu.Unlock()
-			if _, err := j.m.Queue.Extend(ctx, left, j.m.config.Lease); err != nil && ctx.Err() == nil {
-				j.m.Log.WarnContext(ctx, "lease not renewed", "err", err)
+				j.extend(ctx, lease)
 			}
 		}
 	})
 	return func() { cancel(); wg.Wait() }
 }
 
+func (j *job) extend(ctx context.Context, lease time.Duration) {
+	j.mu.Lock()
+	left := j.left
+	j.mu.Unlock()
+	if _, err := j.m.Queue.Extend(ctx, left, lease); err != nil && ctx.Err() == nil {
+		j.m.Log.WarnContext(ctx, "lease not renewed", "err", err)
+	}
+}
+
 // deliverRemote sends to a destination outside, message by message over one
 // route.
 func (j *job) deliverRemote(ctx context.Context) {
-	defer j.beat(ctx)()
+	defer j.beat(ctx, j.m.config.Lease)()
 	reason, dead := j.m.destinations.enter(j.destination)
 	defer j.m.destinations.leave(j.destination)
 	var rt *route.Route
@@ -134,7 +146,7 @@ func same(attempts []queue.Attempt, o queue.Outcome) []queue.Outcome {
 
 // deliverLocal delivers to mailboxes of ours, slice by slice.
 func (j *job) deliverLocal(ctx context.Context) {
-	defer j.beat(ctx)()
+	defer j.beat(ctx, min(localLease, j.m.config.Lease))()
 	for msg, attempts := range j.byMessage(j.m.config.LocalSlice) {
 		j.slice(ctx, msg, attempts)
 	}

@@ -192,25 +192,14 @@ func (m *Manager) claim(ctx, work context.Context) bool {
 		skip = append(skip, "")
 	}
 	m.wanted.Store(free == 0 || len(skip) > 0)
-	if len(shards) == 0 || free == 0 && len(m.local) == cap(m.local) {
+	if len(shards) == 0 || free == 0 && len(m.local) == cap(m.local) || m.settler.stuck.Load() {
 		return false
 	}
 	// Hosts outside that keep all workers waiting do not keep our own people
 	// waiting.
 	claim := queue.Claim{Shards: shards, Skip: skip, Local: free == 0, Destinations: max(min(free, claimDestinations), 1), Recipients: claimRecipients, LocalRecipients: m.config.LocalSlice, Lease: m.config.Lease}
-	attempts, err := m.Queue.Claim(ctx, claim)
-	if err != nil {
-		if ctx.Err() == nil {
-			m.Log.WarnContext(ctx, "nothing claimed", "err", err)
-		}
-		return false
-	}
+	attempts, messages := m.take(ctx, work, func(ctx context.Context) ([]queue.Attempt, error) { return m.Queue.Claim(ctx, claim) })
 	if len(attempts) == 0 {
-		return false
-	}
-	messages, err := m.messages(ctx, attempts)
-	if err != nil {
-		m.Log.WarnContext(ctx, "queued messages not read, tried again when their lease ends", "err", err)
 		return false
 	}
 	claimed := time.Now()
@@ -223,6 +212,30 @@ func (m *Manager) claim(ctx, work context.Context) bool {
 		}
 	}
 	return m.hasMore(claim, attempts)
+}
+
+// take claims, and reads the messages of what it got. It does not stop halfway
+// when ctx ends: what the database has leased to us and we have not heard of
+// would wait for the end of its lease.
+func (m *Manager) take(ctx, work context.Context, claim func(context.Context) ([]queue.Attempt, error)) ([]queue.Attempt, map[envelope.QueueID]*queue.Message) {
+	work, cancel := context.WithTimeout(work, time.Minute)
+	defer cancel()
+	attempts, err := claim(work)
+	if err != nil {
+		if ctx.Err() == nil {
+			m.Log.WarnContext(ctx, "nothing claimed", "err", err)
+		}
+		return nil, nil
+	}
+	if len(attempts) == 0 {
+		return nil, nil
+	}
+	messages, err := m.messages(work, attempts)
+	if err != nil {
+		m.Log.WarnContext(ctx, "queued messages not read, tried again when their lease ends", "err", err)
+		return nil, nil
+	}
+	return attempts, messages
 }
 
 // hasMore reports whether a claim that got attempts may have left something: it

@@ -24,22 +24,13 @@ func (m *Manager) claimReports(ctx, work context.Context) bool {
 	m.mu.Lock()
 	shards := m.shards
 	m.mu.Unlock()
-	if free == 0 || len(shards) == 0 {
+	if free == 0 || len(shards) == 0 || m.settler.stuck.Load() {
 		return false
 	}
-	attempts, err := m.Queue.ClaimReports(ctx, shards, free, m.config.Lease)
-	if err != nil {
-		if ctx.Err() == nil {
-			m.Log.WarnContext(ctx, "no reports claimed", "err", err)
-		}
-		return false
-	}
+	attempts, messages := m.take(ctx, work, func(ctx context.Context) ([]queue.Attempt, error) {
+		return m.Queue.ClaimReports(ctx, shards, free, m.config.Lease)
+	})
 	if len(attempts) == 0 {
-		return false
-	}
-	messages, err := m.messages(ctx, attempts)
-	if err != nil {
-		m.Log.WarnContext(ctx, "messages to report not read, tried again when their lease ends", "err", err)
 		return false
 	}
 	j := &job{m: m, attempts: byDestination(attempts)[attempts[0].Destination], messages: messages}

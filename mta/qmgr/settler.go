@@ -3,6 +3,7 @@ package qmgr
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"dirpost/mta/queue"
@@ -16,6 +17,9 @@ type settler struct {
 	queue *queue.Queue
 	log   *slog.Logger
 	in    chan batch
+	// stuck is set while the database does not answer: what was sent could be
+	// claimed again before it is recorded, once the database is back.
+	stuck atomic.Bool
 }
 
 // batch is what one worker has to settle; done is called when that is durable, or
@@ -76,7 +80,8 @@ func (s *settler) run(ctx context.Context) {
 func (s *settler) record(ctx context.Context, all []queue.Settlement) {
 	ctx, cancel := context.WithTimeout(ctx, settleFor)
 	defer cancel()
-	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
+	defer s.stuck.Store(false)
+	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		lost, err := s.queue.Settle(ctx, all)
 		if err == nil {
 			for _, l := range lost {
@@ -84,6 +89,7 @@ func (s *settler) record(ctx context.Context, all []queue.Settlement) {
 			}
 			return
 		}
+		s.stuck.Store(true)
 		select {
 		case <-ctx.Done():
 			s.log.ErrorContext(ctx, "outcomes not recorded, mail may be sent again", "nrcpt", len(all), "err", err)

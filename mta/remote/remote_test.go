@@ -609,6 +609,35 @@ func TestNobodyThere(t *testing.T) {
 	}
 }
 
+// The address that we connect from can be chosen, for each family.
+func TestBind(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	from := make(chan string, 1)
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		from <- c.RemoteAddr().(*net.TCPAddr).IP.String()
+		_ = c.Close()
+	}()
+	tr := newTransport(t, Config{Bind4: netip.MustParseAddr("127.0.0.2"), Bind6: netip.MustParseAddr("::1")})
+	tr.Deliver(t.Context(), to(t, l.Addr().String()), note(t, "x\r\n"), attempts(t, "bob@next.example"))
+	if got := <-from; got != "127.0.0.2" {
+		t.Errorf("connected from %s", got)
+	}
+	for _, bad := range []Config{{}, {Hostname: "a.example", Bind4: netip.MustParseAddr("::1")}, {Hostname: "a.example", Bind6: netip.MustParseAddr("127.0.0.1")}, {Hostname: "a.example", Login: &Login{}}, {Hostname: "a.example", TLS: 9}, {Hostname: "a.example", MaxMessages: -1}} {
+		if bad.Validate() == nil {
+			t.Errorf("%+v is taken as valid", bad)
+		}
+	}
+}
+
 // FuzzReply: whatever a server says, the outcome is one printable line of
 // bounded length with a code of the reply's class.
 func FuzzReply(f *testing.F) {
