@@ -15,16 +15,26 @@ import (
 
 const deliverSQL = `
 select deliver($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
-               $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26)`
+               $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27)`
 
-// outcomeRepeat is what deliver returns first for a repeat of another message.
-const outcomeRepeat = 1
+// What deliver may return first.
+const (
+	outcomeRepeat    = 1 // a repeat of another message
+	outcomeOverQuota = 3 // nothing was done
+)
+
+// errGently is over quota in a transaction that goes on.
+type errGently struct{ over *OverQuotaError }
+
+// Error says whose quota it is.
+func (e errGently) Error() string { return e.over.Error() }
 
 // parcel is a Delivery with its mailboxes and flags looked up: what the
 // statements need.
 type parcel struct {
 	delivery *Delivery
 	places   []place // ascending, distinct; none: nothing is stored
+	gently   bool    // over quota does not end the transaction
 }
 
 // place is a mailbox and the flags that the message gets there.
@@ -105,7 +115,7 @@ func (p *parcel) queue(b *postgres.Batch, c *Content, now int64) {
 		int32(c.Body.Lines), blob.CodecRaw, c.Body.Codec, uuidOf(c.Body.Blob),
 		nonNil(d.Prepend), nonNil(c.Header), nonNil(c.Envelope), nonNil(c.Structure),
 		c.Index.Subject, c.Index.From, c.Index.Recipients, inline(c.Body),
-		moreMailboxes, moreFlags)
+		moreMailboxes, moreFlags, p.gently)
 }
 
 // read reads the result of queue.
@@ -118,6 +128,9 @@ func (p *parcel) read(results postgres.BatchResults) (Delivered, error) {
 	answer := room[:0]
 	if err := results.QueryRow().Scan(&answer); err != nil {
 		return d, err
+	}
+	if answer[0] == outcomeOverQuota {
+		return d, errGently{&OverQuotaError{d.Account}}
 	}
 	d.Repeat = answer[0] == outcomeRepeat
 	if n := len(answer) / 3; n > 0 {

@@ -41,9 +41,12 @@
 // mailbox or keyword that a delivery asks for is made before (Prepare). There
 // are no savepoints: what fails is rolled back and tried otherwise.
 //
-// Within a node the units of one account stand in a line; what waits when the
-// account is free goes as one transaction. No connection, lock or transaction
-// is held while a caller handles a message or a client is written to.
+// Within a node the units of one mailbox each go through a few lanes: what waits
+// when a lane becomes free goes as one transaction, so that the disk is waited
+// for once for many messages. A unit that stores in several mailboxes, or
+// brings more with it, is a transaction of its own. No connection, lock or
+// transaction is held while a caller handles a message or a client is written
+// to.
 //
 // After each commit Hints is told; hints may get lost, Poll finds what they
 // missed.
@@ -51,7 +54,7 @@
 // # Limits
 //
 // An account has 55 keywords. A mailbox name has 1,000 octets and 32 levels. A
-// transaction of a line is at most 64 units and about 1 MiB. UIDs have 32 bits;
+// transaction of a lane is at most 64 units and about 1 MiB. UIDs have 32 bits;
 // a mailbox that has used them up takes no more mail.
 //
 // # Security

@@ -24,7 +24,7 @@ type Store struct {
 	accounts accountCache
 	keywords keywordCache
 	views    viewCache
-	lines    lines
+	lanes    lanes
 }
 
 // New returns the store on db. hints may be nil.
@@ -33,7 +33,7 @@ func New(db *postgres.DB, blobs *blob.Store, hints Hints, log *slog.Logger) *Sto
 	s.accounts.byKey = map[string]Account{}
 	s.keywords.byAccount = map[AccountID]*Keywords{}
 	s.views.init(defaultViewCache)
-	s.lines.waiting = map[AccountID][]*waiting{}
+	s.lanes.free, s.lanes.busy = 1, map[AccountID]bool{}
 	return s
 }
 

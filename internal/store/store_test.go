@@ -272,8 +272,8 @@ func TestDeliverOverQuota(t *testing.T) {
 	w.consistent()
 }
 
-// One over quota in a line does not harm those who wait with it.
-func TestCommitInLine(t *testing.T) {
+// One over quota in a lane does not harm those who wait with it.
+func TestCommitInLane(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	alice := w.account("alice")
@@ -320,6 +320,49 @@ func TestCommitInLine(t *testing.T) {
 	}
 	if m := w.mailbox(alice, "Archive"); m.Messages != n/10 {
 		t.Errorf("Archive has %d messages", m.Messages)
+	}
+	w.consistent()
+}
+
+// An account that somebody holds does not hold up the others.
+func TestCommitBesideALockedAccount(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alice, bob := w.account("alice"), w.account("bob")
+	late := make(chan error, 3)
+	err := w.db.InTx(t.Context(), postgres.Background, func(ctx context.Context, tx postgres.Tx) error {
+		if _, err := tx.Exec(ctx, `select from account where account_id = $1 for update`, alice.ID); err != nil {
+			return err
+		}
+		for range cap(late) {
+			c := w.content("late", "x")
+			go func() {
+				_, err := w.Commit(context.Background(), store.Unit{Content: c, Deliveries: []store.Delivery{to(alice, "INBOX")}})
+				late <- err
+			}()
+		}
+		for range 10 {
+			if out := w.commit(w.content("beside", "x"), to(bob, "INBOX")); len(out[0].Copies) != 1 {
+				t.Errorf("%+v", out)
+			}
+		}
+		select {
+		case err := <-late:
+			t.Errorf("delivered to a locked account: %v", err)
+		default:
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range cap(late) {
+		if err := <-late; err != nil {
+			t.Error(err)
+		}
+	}
+	if m := w.mailbox(alice, "INBOX"); m.Messages != 3 {
+		t.Errorf("%d messages, want 3", m.Messages)
 	}
 	w.consistent()
 }

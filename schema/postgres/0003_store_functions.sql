@@ -8,14 +8,15 @@
 -- ascend from mb; null for none. It returns the outcome: 0 stored, 1 a repeat of
 -- another message, 2 this very message was there already; then UIDVALIDITY, UID
 -- and modseq of each copy, of the first only for outcome 2 if it is still there.
--- quota 0: no limit. rep null: does not look. (An array, because a row would
--- make the caller set up a scan of the function.)
+-- quota 0: no limit. rep null: does not look. Over quota is outcome 3 if gently,
+-- else it ends the transaction: DP452. (An array, because a row would make the
+-- caller set up a scan of the function.)
 create function deliver(
   a bigint, mb bigint, fl bigint, quota bigint, rep uuid, now_s bigint,
   mid bigint, sz bigint, idate timestamptz, bsz bigint, mhash bigint, thread bigint,
   blines int, hcod smallint, bcod smallint, bid uuid,
   pre bytea, hdr bytea, env bytea, str bytea, subj text, frm text, rcpt text, bod bytea,
-  more_mb bigint[], more_fl bigint[]) returns bigint[]
+  more_mb bigint[], more_fl bigint[], gently boolean) returns bigint[]
 language plpgsql as $$
 declare
   seen boolean := false;
@@ -32,6 +33,15 @@ begin
        set seen_at = excluded.seen_at
      where repeat.seen_at < excluded.seen_at - 86400;
     seen := not found;
+  end if;
+  if gently and not seen and quota > 0
+     and (select c.used_bytes + sz > quota from account c where c.account_id = a) then
+    -- In a transaction with others, which must not fail with this one.
+    if exists (select from message m where m.account_id = a and m.message_id = mid) then
+      return delivered_before(a, mb, mid);
+    end if;
+    delete from repeat where account_id = a and key = rep;
+    return array[3];
   end if;
   if not seen then
     insert into message (account_id, message_id, size, internal_date, body_size, message_hash, thread_id,
