@@ -270,22 +270,22 @@ with claimed as (
            where account_id = $1 and mailbox_id = $2
              for no key update) old
    where m.account_id = $1 and m.mailbox_id = $2 and m.recent_uid < m.uidnext
-  returning old.recent_uid
+  returning old.recent_uid as first, m.recent_uid as next
 )
-select coalesce((select recent_uid from claimed), m.uidnext)
+select coalesce((select first from claimed), m.uidnext), coalesce((select next from claimed), m.uidnext)
   from mailbox m
  where m.account_id = $1 and m.mailbox_id = $2`
 
-// ClaimRecent returns the first UID that no session has been told about: from
-// there on messages are \Recent in the session that asks, and in no other
-// (RFC 3501 §2.3.2).
-func (s *Store) ClaimRecent(ctx context.Context, a AccountID, mb MailboxID) (first imap.UID, err error) {
-	var uid int64
-	err = s.db.QueryRow(ctx, postgres.Interactive, claimRecentSQL, a, mb).Scan(&uid)
+// ClaimRecent returns the messages that no session has been told about, those
+// from first up to but not including next: they are \Recent in the session that
+// asks, and in no other (RFC 3501 §2.3.2).
+func (s *Store) ClaimRecent(ctx context.Context, a AccountID, mb MailboxID) (first, next imap.UID, err error) {
+	var from, to int64
+	err = s.db.QueryRow(ctx, postgres.Interactive, claimRecentSQL, a, mb).Scan(&from, &to)
 	if err == postgres.ErrNoRows {
-		return 0, noMailbox(fmt.Sprint("#", mb))
+		return 0, 0, noMailbox(fmt.Sprint("#", mb))
 	}
-	return imap.UID(uid), wrap("claim recent", err)
+	return imap.UID(from), imap.UID(to), wrap("claim recent", err)
 }
 
 const vanishedSQL = `

@@ -164,10 +164,13 @@ func TestClaimRecent(t *testing.T) {
 	alice := w.account("alice")
 	for _, want := range []imap.UID{1, 2, 3} {
 		w.commit(w.content("x", "x\r\n"), to(alice, "INBOX"))
+		if first, err := w.FirstRecent(t.Context(), alice.ID, store.Inbox); err != nil || first != want {
+			t.Errorf("first is %d %v, want %d", first, err, want)
+		}
 		for range 2 {
-			first, err := w.ClaimRecent(t.Context(), alice.ID, store.Inbox)
-			if err != nil || first != want {
-				t.Errorf("claimed from %d %v, want %d", first, err, want)
+			first, next, err := w.ClaimRecent(t.Context(), alice.ID, store.Inbox)
+			if err != nil || first != want || next != w.open(alice, store.Inbox).UIDNext() {
+				t.Errorf("claimed from %d to %d %v, want from %d", first, next, err, want)
 			}
 			want++
 		}

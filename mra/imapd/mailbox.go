@@ -183,16 +183,15 @@ func (m *mailbox) countRecent() int {
 	return n
 }
 
-// addRecent makes the messages from first up to the end of the view recent.
-func (m *mailbox) addRecent(first imap.UID) {
-	n := m.view.Len()
-	if first == 0 || n == 0 || m.view.UIDAt(n-1) < first {
+// addRecent makes the messages from first up to but not including next recent,
+// whether they are in the view already or not.
+func (m *mailbox) addRecent(first, next imap.UID) {
+	if first >= next {
 		return
 	}
-	last := m.view.UIDAt(n - 1)
-	if k := len(m.recent); k > 0 && m.recent[k-1].Stop >= first-1 {
-		m.recent[k-1].Stop = max(m.recent[k-1].Stop, last)
+	if k := len(m.recent); k > 0 && m.recent[k-1].Stop+1 >= first {
+		m.recent[k-1].Stop = max(m.recent[k-1].Stop, next-1)
 		return
 	}
-	m.recent = append(m.recent, imap.UIDRange{Start: first, Stop: last})
+	m.recent = append(m.recent, imap.UIDRange{Start: first, Stop: next - 1})
 }

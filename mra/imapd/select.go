@@ -6,8 +6,6 @@ import (
 
 	"dirpost/internal/store"
 	"dirpost/mra/imapd/wire"
-
-	"github.com/emersion/go-imap/v2"
 )
 
 func selectMailbox(ctx context.Context, c *conn, dec *wire.Decoder) error {
@@ -69,26 +67,26 @@ func (c *conn) enter(ctx context.Context, m *mailbox) error {
 			c.mc.Wake()
 		}
 	})
-	first, err := c.claimRecent(ctx, m)
-	if err != nil {
-		return err
+	if !m.readOnly {
+		first, next, err := c.srv.store.ClaimRecent(ctx, m.key.Account, m.key.Mailbox)
+		if err != nil {
+			return err
+		}
+		m.addRecent(first, next)
 	}
+	var err error
 	if m.view, err = c.srv.store.Open(ctx, m.key.Account, m.key.Mailbox); err != nil {
 		return err
 	}
-	m.addRecent(first)
+	if m.readOnly { // takes \Recent from nobody (RFC 3501 §6.3.2)
+		first, err := c.srv.store.FirstRecent(ctx, m.key.Account, m.key.Mailbox)
+		if err != nil {
+			return err
+		}
+		m.addRecent(first, m.view.UIDNext())
+	}
 	m.keywords, err = c.srv.store.KeywordsFor(ctx, m.key.Account, 0)
 	return err
-}
-
-// claimRecent returns the first message that no session has been told of, and
-// takes it and those after it as \Recent for this one. A read-only session takes
-// them from nobody (RFC 3501 §6.3.2).
-func (c *conn) claimRecent(ctx context.Context, m *mailbox) (imap.UID, error) {
-	if m.readOnly {
-		return c.srv.store.FirstRecent(ctx, m.key.Account, m.key.Mailbox)
-	}
-	return c.srv.store.ClaimRecent(ctx, m.key.Account, m.key.Mailbox)
 }
 
 // describe sends what SELECT says of the mailbox (RFC 9051 §6.3.2, and the

@@ -73,11 +73,13 @@ func (c *conn) announce(ctx context.Context, view *store.View, a announcement) e
 // announceNew tells that the mailbox has grown.
 func (c *conn) announceNew(ctx context.Context) error {
 	m := c.sel
-	first, err := c.claimRecent(ctx, m)
-	if err != nil {
-		return err
+	if !m.readOnly {
+		first, next, err := c.srv.store.ClaimRecent(ctx, m.key.Account, m.key.Mailbox)
+		if err != nil {
+			return err
+		}
+		m.addRecent(first, next)
 	}
-	m.addRecent(first)
 	c.untagged(strconv.FormatUint(uint64(m.count()), 10) + " EXISTS")
 	c.untagged(strconv.Itoa(m.countRecent()) + " RECENT")
 	return nil
