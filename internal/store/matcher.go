@@ -5,6 +5,8 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"dirpost/internal/message"
 
@@ -28,6 +30,7 @@ type matcher struct {
 	longest int
 	pending []byte // text not normalised yet
 	window  []byte // normalised: the end of what was searched, then the new piece
+	gap     bool   // white space stood behind the last piece
 }
 
 func newMatcher(keys []string) *matcher {
@@ -82,10 +85,16 @@ func cut(text []byte) int {
 // search normalises the first n octets of the pending text and looks for the
 // keys in them.
 func (m *matcher) search(n int) {
+	if n == 0 {
+		return
+	}
 	piece := message.Normalize(string(m.pending[:n]))
-	if len(m.window) > 0 && n > 0 && isSpace(m.pending[0]) && piece != "" {
+	head, _ := utf8.DecodeRune(m.pending[:n])
+	tail, _ := utf8.DecodeLastRune(m.pending[:n])
+	if m.gap = m.gap || isBlank(head); m.gap && piece != "" && len(m.window) > 0 {
 		m.window = append(m.window, ' ')
 	}
+	m.gap = isBlank(tail)
 	m.pending = append(m.pending[:0], m.pending[n:]...)
 	m.window = append(m.window, piece...)
 	text := string(m.window)
@@ -95,4 +104,6 @@ func (m *matcher) search(n int) {
 	}
 }
 
-func isSpace(c byte) bool { return c == ' ' || c >= '\t' && c <= '\r' }
+// isBlank reports whether r is what Normalize makes a space of, and drops at the
+// ends.
+func isBlank(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }
