@@ -189,20 +189,27 @@ func (d *doctor) database(ctx context.Context, db *postgres.DB) {
 	}
 }
 
-// replica looks at the copy of the directory in the database.
-func (d *doctor) replica(ctx context.Context, db *postgres.DB) {
-	rules, err := d.file.rules()
+// replicaOf reads the copy of the directory in the database.
+func replicaOf(ctx context.Context, f *File, db *postgres.DB) (*directory.Snapshot, error) {
+	rules, err := f.rules()
 	if err != nil {
-		d.bad("domains", "see the section [domains]", err)
-		return
+		return nil, err
 	}
 	live := directory.Open(rules)
-	log := newLogger(LogSection{Level: "error"}, io.Discard)
-	if err := directory.NewFeeder(db, live, nil, bus.New(db, log), "doctor", log).Load(ctx); err != nil {
-		d.bad("replica", "", err)
+	log := newLogger(LogSection{Level: "error", Format: "text"}, io.Discard)
+	if err := directory.NewFeeder(db, live, nil, bus.New(db, log), "command", log).Load(ctx); err != nil {
+		return nil, fmt.Errorf("read the replica of the directory: %w", err)
+	}
+	return live.Snapshot(), nil
+}
+
+// replica looks at the copy of the directory in the database.
+func (d *doctor) replica(ctx context.Context, db *postgres.DB) {
+	s, err := replicaOf(ctx, d.file, db)
+	if err != nil {
+		d.bad("replica", "see the section [domains], and the database", err)
 		return
 	}
-	s := live.Snapshot()
 	age, known := s.Age()
 	switch {
 	case !s.Ready():

@@ -25,6 +25,7 @@ import (
 	"github.com/emersion/go-imap/v2/imapclient"
 	"github.com/emersion/go-sasl"
 	"github.com/emersion/go-smtp"
+	"github.com/go-ldap/ldap/v3"
 )
 
 // asProgram makes the test binary the program itself: what is killed in tests is
@@ -298,6 +299,56 @@ func (s *system) await(who, mailbox string, n int) []string {
 		}
 		if time.Now().After(deadline) {
 			s.t.Fatalf("%s of %s has %d messages, want %d", mailbox, who, len(got), n)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// admin is a connection to the directory that may change everything.
+func (s *system) admin() *ldap.Conn {
+	s.t.Helper()
+	conn, err := ldap.DialURL(s.slapd.URL)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { _ = conn.Close() })
+	if err := conn.Bind(s.slapd.AdminDN, s.slapd.AdminPassword); err != nil {
+		s.t.Fatal(err)
+	}
+	return conn
+}
+
+// uuid is the entryUUID of a person.
+func (s *system) uuid(who string) string {
+	s.t.Helper()
+	res, err := s.admin().Search(ldap.NewSearchRequest(s.slapd.Base, ldap.ScopeWholeSubtree, 0, 0, 0, false, "(uid="+who+")", []string{"entryUUID"}, nil))
+	if err != nil || len(res.Entries) != 1 {
+		s.t.Fatalf("%s: %v", who, err)
+	}
+	return res.Entries[0].GetAttributeValue("entryUUID")
+}
+
+// awaitUUID waits until the server knows the entry of a person that the
+// directory has now: until that logs in.
+func (s *system) awaitUUID(who string) {
+	s.t.Helper()
+	want := "corp:" + s.uuid(who)
+	deadline := time.Now().Add(time.Minute)
+	for {
+		db, err := openDatabase(s.t.Context(), s.file, testLog(s.t))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		snapshot, err := replicaOf(s.t.Context(), s.file, db)
+		db.Close()
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if e := snapshot.ByLogin(who); e != nil && string(e.Key) == want {
+			return
+		}
+		if time.Now().After(deadline) {
+			s.t.Fatalf("the server does not see the new entry of %s", who)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}

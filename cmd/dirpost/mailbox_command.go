@@ -3,10 +3,14 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"strings"
 	"text/tabwriter"
 
 	"dirpost/internal/blob"
+	"dirpost/internal/envelope"
+	"dirpost/internal/postgres"
 	"dirpost/internal/store"
 
 	"github.com/spf13/cobra"
@@ -19,26 +23,36 @@ func mailboxCommand(path *string, std streams) *cobra.Command {
 		Long: `An account, all mailboxes of a person, belongs to the key of a directory entry:
 DIRECTORY:UUID, the entryUUID or objectGUID, and never to a name or an address.
 An entry that was deleted and made again has a new key; 'attach' gives it the
-mail of the old one.`,
+mail of the old one.
+
+PERSON is a login name, an address, or a key.`,
 	}
 	asJSON := false
 	list := &cobra.Command{
-		Use: "list KEY", Short: "List the mailboxes of an account", Args: cobra.ExactArgs(1),
+		Use: "list PERSON", Short: "List the mailboxes of an account", Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			return withStore(c.Context(), *path, std, func(ctx context.Context, s *store.Store) error {
-				return listMailboxes(ctx, s, args[0], asJSON, std)
+			return withStore(c.Context(), *path, std, func(ctx context.Context, t *storeTools) error {
+				key, err := t.key(ctx, args[0])
+				if err != nil {
+					return err
+				}
+				return listMailboxes(ctx, t.store, key, asJSON, std)
 			})
 		},
 	}
 	list.Flags().BoolVar(&asJSON, "json", false, "one JSON object a line")
 	c.AddCommand(list, &cobra.Command{
-		Use: "attach OLD-KEY NEW-KEY", Short: "Give the account of a directory entry that is gone to another", Args: cobra.ExactArgs(2),
+		Use: "attach OLD-KEY PERSON", Short: "Give the account of a directory entry that is gone to another", Args: cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
-			return withStore(c.Context(), *path, std, func(ctx context.Context, s *store.Store) error {
-				if err := s.AttachAccount(ctx, args[0], args[1]); err != nil {
+			return withStore(c.Context(), *path, std, func(ctx context.Context, t *storeTools) error {
+				key, err := t.key(ctx, args[1])
+				if err != nil {
+					return err
+				}
+				if err := t.store.AttachAccount(ctx, args[0], key); err != nil {
 					return fmt.Errorf("attach %s to %s: %w", args[0], args[1], err)
 				}
-				_, err := fmt.Fprintf(std.out, "The mailboxes of %s belong to %s now.\n", args[0], args[1])
+				_, err = fmt.Fprintf(std.out, "The mailboxes of %s belong to %s now.\n", args[0], args[1])
 				return err
 			})
 		},
@@ -46,8 +60,35 @@ mail of the old one.`,
 	return c
 }
 
+// storeTools are what the mailbox commands work with.
+type storeTools struct {
+	file  *File
+	db    *postgres.DB
+	store *store.Store
+}
+
+// key returns the key of a person: who is named by one, a login name or an
+// address.
+func (t *storeTools) key(ctx context.Context, person string) (string, error) {
+	if name, _, ok := strings.Cut(person, ":"); ok && !strings.Contains(name, "@") {
+		return person, nil
+	}
+	s, err := replicaOf(ctx, t.file, t.db)
+	if err != nil {
+		return "", err
+	}
+	e := s.ByLogin(person)
+	if a, err := envelope.ParseAddress(person); e == nil && err == nil {
+		e = s.ByAddress(a)
+	}
+	if e == nil {
+		return "", fmt.Errorf("nobody in the directory has the login name or address %s, or more than one has; name the key, DIRECTORY:UUID", person)
+	}
+	return string(e.Key), nil
+}
+
 // withStore opens the message store for one command.
-func withStore(ctx context.Context, path string, std streams, f func(context.Context, *store.Store) error) error {
+func withStore(ctx context.Context, path string, std streams, f func(context.Context, *storeTools) error) error {
 	file, err := readConfig(path)
 	if err != nil {
 		return err
@@ -58,7 +99,7 @@ func withStore(ctx context.Context, path string, std streams, f func(context.Con
 		return err
 	}
 	defer db.Close()
-	return f(ctx, store.New(db, blob.New(db), noHints{}, log))
+	return f(ctx, &storeTools{file: file, db: db, store: store.New(db, blob.New(db), noHints{}, log)})
 }
 
 // noHints is for commands: sessions find out by polling.
@@ -68,6 +109,10 @@ func (noHints) Changed(store.AccountID, store.MailboxID, store.ModSeq) {}
 
 func listMailboxes(ctx context.Context, s *store.Store, key string, asJSON bool, std streams) error {
 	account, err := s.LookupAccount(ctx, key)
+	if errors.Is(err, store.ErrNotFound) {
+		_, err := fmt.Fprintf(std.out, "%s has no mail yet: an account comes into being with the first message or login.\n", key)
+		return err
+	}
 	if err != nil {
 		return fmt.Errorf("account %s: %w", key, err)
 	}
