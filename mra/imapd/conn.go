@@ -62,6 +62,8 @@ func newConn(ctx context.Context, s *Server, mc *mra.Conn) *conn {
 	c := &conn{srv: s, mc: mc, ctx: ctx, state: notAuthenticated}
 	c.dec = wire.NewDecoder(mc, c.proceed)
 	c.dec.SetLimits(strangerLimits)
+	// Nobody sends a login for longer, an octet a minute.
+	mc.LimitRead(time.Now().Add(5 * time.Minute))
 	return c
 }
 

@@ -25,6 +25,9 @@ type listArgs struct {
 	status           statusItems
 }
 
+// maxPatterns bounds the patterns of one LIST.
+const maxPatterns = 100
+
 // parseList takes [selection options] reference patterns [return options].
 func parseList(dec *wire.Decoder) (a listArgs, err error) {
 	dec.Space()
@@ -40,7 +43,11 @@ func parseList(dec *wire.Decoder) (a listArgs, err error) {
 	dec.Space()
 	if dec.Peek() == '(' {
 		a.extended = true
-		dec.List(func() { a.patterns = append(a.patterns, dec.ListMailbox()) })
+		dec.List(func() {
+			if a.patterns = append(a.patterns, dec.ListMailbox()); len(a.patterns) > maxPatterns {
+				dec.Fail("too many patterns")
+			}
+		})
 	} else {
 		a.patterns = []string{dec.ListMailbox()}
 	}

@@ -43,11 +43,23 @@ func (m matcher) match(name string) bool {
 // mayMatchBelow reports whether a name at or below root can match.
 func (m matcher) mayMatchBelow(root string) bool { return glob(m.pattern, root+separator, true) }
 
+// maxPattern is the length of the longest pattern that can be meant: a name has
+// at most 1,000 octets.
+const maxPattern = 2000
+
 // glob compares with all alternatives at once: states[i] says that the pattern
 // up to i matches what has been read of name, so the work is bounded by the
 // product of both lengths whatever wildcards there are. With prefix, name is
 // the beginning of what is to match.
 func glob(pattern, name string, prefix bool) bool {
+	switch {
+	case len(pattern) > maxPattern:
+		return false
+	case pattern == "*":
+		return true
+	case pattern == "%" && !prefix:
+		return strings.IndexByte(name, separator[0]) < 0
+	}
 	now, next := make([]bool, len(pattern)+1), make([]bool, len(pattern)+1)
 	now[0] = true
 	closure(pattern, now)

@@ -64,7 +64,13 @@ type program struct {
 	c   *conn
 	m   *mailbox
 	now time.Time
+	// queries counts what the store was asked.
+	queries int
 }
+
+// maxQueries bounds how often one search may make the store look through the
+// mailbox. Keys that must all hold are one query.
+const maxQueries = 100
 
 // eval returns the messages among those of within that match k.
 func (p *program) eval(ctx context.Context, k *wire.SearchKey, within bitmap) (bitmap, error) {
@@ -228,6 +234,9 @@ func (p *program) query(ctx context.Context, q *store.Query, within bitmap) (bit
 	out := make(bitmap, len(within))
 	if n == 0 {
 		return out, nil
+	}
+	if p.queries++; p.queries > maxQueries {
+		return nil, no("LIMIT", "Search too complex")
 	}
 	if n < m.view.Len() {
 		q.UIDs = make([]imap.UID, 0, n)
