@@ -18,7 +18,9 @@ type Config struct {
 	BindTimeout time.Duration
 	// Remember is how long a right password is remembered in memory, under a
 	// keyed hash, and not asked of the directory again. It is forgotten at once
-	// when anything about the entry changes. 0 remembers nothing.
+	// when the snapshot learns that anything about the entry has changed, its
+	// password too: in milliseconds by syncrepl, at the next comparison where
+	// the directory is polled. 0 remembers nothing.
 	Remember time.Duration
 	// RememberMax is how many are remembered, default 100,000.
 	RememberMax int

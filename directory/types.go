@@ -85,7 +85,7 @@ type Entry struct {
 
 	Domains  []string // KindDomain: canonical as of envelope.ParseDomain
 	Hidden   bool
-	Modified time.Time
+	Modified time.Time // last change of anything, its password too, as fine as the directory tells it
 
 	packed string // what the snapshot holds; "" in an entry of the caller's
 }

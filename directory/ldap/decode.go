@@ -32,6 +32,7 @@ func (m *mapper) decoders() map[string]decoder {
 		"kib":              func(v string) (string, error) { return scaled(v, 1<<10) },
 		"mib":              func(v string) (string, error) { return scaled(v, 1<<20) },
 		"time":             generalizedTime,
+		"csn":              changeNumber,
 		"filetime":         filetime,
 		"days":             days,
 		"bool":             boolean,
@@ -136,6 +137,20 @@ func generalizedTime(v string) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("not a time: %.40q", v)
+}
+
+// changeNumber takes the time of a change sequence number of OpenLDAP,
+// 20261121103000.123456Z#000001#000#000000. The counter of changes within one
+// microsecond stands in the nanoseconds, so that no two changes look the same.
+func changeNumber(v string) (string, error) {
+	stamp, rest, _ := strings.Cut(v, "#")
+	count, _, _ := strings.Cut(rest, "#")
+	t, err := time.Parse("20060102150405.999999999Z0700", stamp)
+	n, nerr := strconv.ParseUint(count, 16, 32)
+	if err != nil || nerr != nil {
+		return "", fmt.Errorf("not a change sequence number: %.60q", v)
+	}
+	return t.UTC().Add(time.Duration(n % 1000)).Format(timeForm), nil
 }
 
 // filetime takes the 100 ns since 1601 that Active Directory counts. 0 and the

@@ -44,7 +44,7 @@ func (m *mapper) entry(le *ldap.Entry, id string) (*directory.Entry, []error) {
 		QuotaSend:   r.number("quota_send"),
 		QuotaWarn:   r.number("quota_warn"),
 		Hidden:      r.first("hidden") == "true",
-		Modified:    r.time("modified"),
+		Modified:    r.latest("modified"),
 		Access:      r.dns("access"),
 		SendAs:      r.dns("send_as"),
 		OnBehalf:    r.dns("on_behalf"),
@@ -193,6 +193,19 @@ func (r *reading) time(field string) time.Time {
 		return time.Time{}
 	}
 	return t
+}
+
+// latest returns the latest of all times of a field. A password that changes
+// twice in a second must look like two changes, which modifyTimestamp alone
+// would not show.
+func (r *reading) latest(field string) time.Time {
+	var last time.Time
+	for _, v := range r.all(field) {
+		if t, err := time.Parse(timeForm, v); err == nil && t.After(last) {
+			last = t
+		}
+	}
+	return last
 }
 
 // dns returns all values of a field as normalised DNs.

@@ -38,7 +38,7 @@ func Fields() map[string]string {
 		"on_behalf":       "DNs that may send on its behalf; all",
 		"hidden":          "not in the address book; first",
 		"domain":          "mail domains that the entry makes ours; all",
-		"modified":        "time of the last change; first",
+		"modified":        "time of the last change, as fine as there is; the latest",
 	}
 }
 
@@ -74,7 +74,7 @@ func presets(name string) map[string][]string {
 			"owner":          {"managedBy", "msExchCoManagedByLink", "msExchModeratedByLink"},
 			"on_behalf":      {"publicDelegates"},
 			"hidden":         {"msExchHideFromAddressLists:bool"},
-			"modified":       {"whenChanged:time"},
+			"modified":       {"whenChanged:time", "pwdLastSet:filetime"},
 			"delivery_state": {},
 		}
 	}
@@ -104,7 +104,7 @@ func presets(name string) map[string][]string {
 		"send_as":         {"dirpostSendAs"},
 		"on_behalf":       {"dirpostSendOnBehalf"},
 		"hidden":          {"dirpostHidden:bool"},
-		"modified":        {"modifyTimestamp:time"},
+		"modified":        {"entryCSN:csn", "modifyTimestamp:time"},
 	}
 }
 
