@@ -121,7 +121,7 @@ func (t *Transaction) plan(ctx context.Context, exp directory.Expansion, parsed 
 			continue
 		}
 		d.Repeat = repeat
-		d.Prepend = copyFields(t.env.ReversePath, r.Recipient.Address)
+		d.Prepend = copyFields(t.env.ReversePath, mailboxAddress(r))
 		p.deliveries = append(p.deliveries, d)
 		p.recipients[d.Account.ID] = r
 	}

@@ -73,7 +73,7 @@ func dropLoops(exp *directory.Expansion, h message.Header) {
 	}
 	kept := exp.Local[:0:0]
 	for _, r := range exp.Local {
-		if seen[r.Recipient.Address.Key()] {
+		if seen[mailboxAddress(r).Key()] {
 			exp.Refused = append(exp.Refused, directory.RefusedRecipient{Recipient: r.Recipient, Status: envelope.StatusLoop})
 			continue
 		}

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"time"
 
+	"dirpost/directory"
 	"dirpost/internal/envelope"
 )
 
@@ -81,6 +82,28 @@ func traceText(s string) string {
 		}
 		return r
 	}, s)
+}
+
+// mailboxAddress is the address under which a copy is delivered: the one that
+// was given where it is the mailbox's own, else, behind a list or a forward, the
+// mailbox's primary address. So what a member sends back to the list is no loop
+// for the others.
+func mailboxAddress(r directory.LocalRecipient) envelope.Address {
+	given, e := r.Recipient.Address, r.Entry
+	if e.Primary.IsZero() || given.Key() == e.Primary.Key() {
+		return given
+	}
+	base := given
+	if r.Detail != "" {
+		base.Local = strings.TrimSuffix(given.Local, r.Detail)
+		base.Local = base.Local[:max(0, len(base.Local)-1)]
+	}
+	for _, own := range append([]envelope.Address{e.Primary}, e.Aliases...) {
+		if own.Key() == base.Key() {
+			return given
+		}
+	}
+	return e.Primary
 }
 
 // copyFields renders the fields that only one copy has: Return-Path, which the

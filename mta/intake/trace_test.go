@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"dirpost/directory"
 	"dirpost/internal/envelope"
 )
 
@@ -52,5 +53,21 @@ func TestCopyFields(t *testing.T) {
 	}
 	if strings.Count(got, "\r\n") != 2 {
 		t.Error("not two lines")
+	}
+}
+
+func TestMailboxAddress(t *testing.T) {
+	bob := &directory.Entry{Primary: address(t, "bob@corp.example"), Aliases: []envelope.Address{address(t, "builder@corp.example")}}
+	for _, tt := range []struct{ given, detail, want string }{
+		{"Bob@corp.example", "", "Bob@corp.example"},
+		{"builder@corp.example", "", "builder@corp.example"},
+		{"bob+lists@corp.example", "lists", "bob+lists@corp.example"},
+		{"builder+lists@corp.example", "lists", "builder+lists@corp.example"},
+		{"sales@corp.example", "", "bob@corp.example"},
+	} {
+		r := directory.LocalRecipient{Entry: bob, Recipient: envelope.Recipient{Address: address(t, tt.given)}, Detail: tt.detail}
+		if got := mailboxAddress(r).String(); got != tt.want {
+			t.Errorf("%s (detail %q) is delivered to %s, want %s", tt.given, tt.detail, got, tt.want)
+		}
 	}
 }
