@@ -11,6 +11,7 @@ const SmallBody = 16 << 10
 const (
 	CodecRaw  int16 = 0
 	CodecZstd int16 = 1
+	CodecS2   int16 = 2 // chunks of blobs only
 )
 
 // Body is where the octets of a message after its empty line are: inline or in

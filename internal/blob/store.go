@@ -6,11 +6,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"dirpost/internal/postgres"
 
+	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
 )
 
@@ -31,7 +33,7 @@ type Store struct {
 	db      *postgres.DB
 	encoder *zstd.Encoder
 	decoder *zstd.Decoder
-	buffers sync.Pool // *[]byte of capacity ChunkSize, for large bodies
+	buffers sync.Pool // *[]byte for a chunk, encoded or not
 }
 
 // New returns the Store on db.
@@ -53,7 +55,7 @@ func New(db *postgres.DB) *Store {
 		panic("zstd options: " + err.Error())
 	}
 	s := &Store{db: db, encoder: encoder, decoder: decoder}
-	s.buffers.New = func() any { b := make([]byte, 0, ChunkSize); return &b }
+	s.buffers.New = func() any { b := make([]byte, 0, s2.MaxEncodedLen(ChunkSize)); return &b }
 	return s
 }
 
@@ -70,6 +72,23 @@ func (s *Store) Encode(p []byte) ([]byte, int16) {
 	return z, CodecZstd
 }
 
+// encodeChunk compresses a chunk into dst, whose octets are lost. Text shrinks
+// well with S2 and costs an eighth of the time that zstd takes for it; what has
+// no repeated strings, as base64, still loses a quarter by zstd's coding of
+// single octets. The result may be p itself.
+func (s *Store) encodeChunk(p, dst []byte) ([]byte, int16) {
+	if len(p) < minCompress {
+		return p, CodecRaw
+	}
+	if z := s2.Encode(dst[:cap(dst)], p); len(z) <= len(p)*5/8 {
+		return z, CodecS2
+	}
+	if z := s.encoder.EncodeAll(p, dst[:0]); len(z) < len(p)-len(p)/16 {
+		return z, CodecZstd
+	}
+	return p, CodecRaw
+}
+
 // Decode appends to dst what p was before Encode.
 func (s *Store) Decode(p []byte, codec int16, dst []byte) ([]byte, error) {
 	switch codec {
@@ -81,6 +100,16 @@ func (s *Store) Decode(p []byte, codec int16, dst []byte) ([]byte, error) {
 			return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 		}
 		return out, nil
+	case CodecS2:
+		n, err := s2.DecodedLen(p)
+		if err != nil || n > ChunkSize {
+			return nil, fmt.Errorf("%w: %d octets in a chunk: %w", ErrDamaged, n, err)
+		}
+		dst = slices.Grow(dst, n)
+		if _, err := s2.Decode(dst[len(dst):len(dst)+n], p); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
+		return dst[:len(dst)+n], nil
 	}
 	return nil, fmt.Errorf("%w: codec %d", ErrDamaged, codec)
 }
@@ -130,10 +159,14 @@ func (s *Store) EnsureBlob(ctx context.Context, b Body) (Body, error) {
 	return b, nil
 }
 
-const putSQL = `select put_blob($1, $2, $3, $4, $5, $6)`
+const putSQL = `
+select put_blob($1, $2, $3, $4, $5, $6)
+  from set_config('synchronous_commit', 'off', true)`
 
 // put makes the blob of a hash; data is its only chunk, nil if the chunks were
-// written under id before.
+// written under id before. It does not wait for the disk: a blob is nothing
+// before somebody refers to it, and the commit of that reference, later in the
+// same log, waits for both.
 func (s *Store) put(ctx context.Context, id ID, hash [32]byte, size int64, codec int16, data []byte) (ID, error) {
 	var known ID
 	err := s.db.QueryRow(ctx, postgres.Delivery, putSQL, id, hash[:], size, s.db.Now().Unix(), codec, data).Scan(&known)

@@ -80,15 +80,12 @@ insert into blob_chunk (blob_id, seq, codec, data)
 values ($1, $2, $3, $4)`
 )
 
-// flush writes the full chunk. It does not wait for the disk: the statement
-// that makes the blob does.
+// flush writes the full chunk. It does not wait for the disk: the commit of a
+// reference to the blob does.
 func (w *Writer) flush() error {
 	scratch := w.store.buffers.Get().(*[]byte)
 	defer w.store.buffers.Put(scratch)
-	data, codec := w.buf, CodecRaw
-	if z := w.store.encoder.EncodeAll(w.buf, (*scratch)[:0]); len(z) < len(w.buf)-len(w.buf)/16 {
-		data, codec = z, CodecZstd
-	}
+	data, codec := w.store.encodeChunk(w.buf, *scratch)
 	var b postgres.Batch
 	b.Queue(asyncSQL)
 	if w.id == (ID{}) {
@@ -115,14 +112,17 @@ func (w *Writer) Finish(ctx context.Context, needBlob bool) (Body, error) {
 	b := Body{Size: w.size, Lines: w.lines}
 	w.hash.Sum(b.Hash[:0])
 	if w.seq == 0 {
-		data, codec := w.store.Encode(w.buf)
 		if b.Size <= SmallBody && !needBlob {
+			data, codec := w.store.Encode(w.buf)
 			b.Inline, b.Codec = data, codec
 			if codec == CodecRaw && w.large != nil {
 				b.Inline = bytes.Clone(data)
 			}
 			return b, nil
 		}
+		scratch := w.store.buffers.Get().(*[]byte)
+		defer w.store.buffers.Put(scratch)
+		data, codec := w.store.encodeChunk(w.buf, *scratch)
 		id, err := w.store.put(ctx, w.store.newID(), b.Hash, b.Size, codec, nonNil(data))
 		b.Blob = id
 		return b, err

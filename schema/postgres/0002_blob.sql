@@ -17,7 +17,7 @@ create table blob (
 create table blob_chunk (
   blob_id uuid     not null,
   seq     int      not null,                          -- offset / 262144
-  codec   smallint not null,                          -- 0 raw, 1 zstd
+  codec   smallint not null,                          -- 0 raw, 1 zstd, 2 S2
   data    bytea    not null,
   primary key (blob_id, seq)
   -- Grant: select, insert, delete
