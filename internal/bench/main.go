@@ -17,8 +17,9 @@ func main() {
 	idles := flag.Int("idle", 1000, "idle sessions")
 	grown := flag.Int("grow", 100_000, "messages that the grown mailbox holds")
 	factor := flag.Float64("messages", 1, "scale of the number of messages")
+	match := flag.String("match", "", "run only inbound cells whose label contains this")
 	flag.Parse()
-	if err := run(flag.Args(), *only, bench{rounds: *rounds, users: *users, idle: *idles, grown: *grown, factor: *factor}); err != nil {
+	if err := run(flag.Args(), *only, bench{rounds: *rounds, users: *users, idle: *idles, grown: *grown, factor: *factor, match: *match}); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -28,6 +29,7 @@ func main() {
 type bench struct {
 	rounds, users, idle, grown int
 	factor                     float64
+	match                      string
 	targets                    []*target
 	out                        *tabwriter.Writer
 	serial                     int
@@ -126,6 +128,9 @@ func (b *bench) inbound() error {
 		l.messages = max(l.sessions, int(float64(l.messages)*b.factor))
 		l.users, l.first = b.users, 1
 		label := fmt.Sprintf("inbound %d KiB, %d sessions, %d rcpt", l.size>>10, l.sessions, l.rcpts)
+		if !strings.Contains(label, b.match) {
+			continue
+		}
 		if err := b.eachRound(label, "msg", func(t *target) (cell, error) { return b.inboundCell(t, l) }); err != nil {
 			return err
 		}
