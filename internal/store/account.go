@@ -87,7 +87,7 @@ func (s *Store) LookupAccount(ctx context.Context, key string) (Account, error) 
 }
 
 // forgetAccount drops an account that was purged from the cache of this node.
-// Another node finds out when nothing in the account can be found.
+// Another node finds out when nothing can be delivered to it.
 func (s *Store) forgetAccount(key string) {
 	s.accounts.mu.Lock()
 	defer s.accounts.mu.Unlock()

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"dirpost/internal/envelope"
 	"dirpost/internal/postgres"
 )
 
@@ -47,7 +48,9 @@ type Unit struct {
 // node commits at the moment (see lanes). Any other unit is a transaction of
 // its own.
 func (s *Store) Commit(ctx context.Context, u Unit) ([]Delivered, error) {
-	if err := s.prepareUnless(ctx, u.Deliveries); err != nil {
+	if err := s.prepareUnless(ctx, u.Deliveries); errors.Is(err, ErrNotFound) {
+		return nil, s.outdated(u.Deliveries, err)
+	} else if err != nil {
 		return nil, err
 	}
 	for attempt := 1; ; attempt++ {
@@ -61,12 +64,27 @@ func (s *Store) Commit(ctx context.Context, u Unit) ([]Delivered, error) {
 			s.Announce(w.answers)
 			return w.answers, nil
 		}
-		if code, _ := postgres.State(w.err); code != stateNotFound || attempt == 3 {
+		code, _ := postgres.State(w.err)
+		switch {
+		case code != stateNotFound:
 			return nil, wrap("commit", w.err)
+		case attempt == 3:
+			return nil, s.outdated(u.Deliveries, w.err)
 		}
 		// A mailbox was deleted since resolve looked: look again, INBOX
 		// stands in.
 	}
+}
+
+// outdated is the error when what has been decided does not fit the database any
+// more: another node has purged an account that this one remembers, and the
+// person is back. Whether somebody exists is for the directory to say and never
+// for the store, so it is temporary; the next attempt finds the new account.
+func (s *Store) outdated(deliveries []Delivery, err error) error {
+	for i := range deliveries {
+		s.forgetAccount(deliveries[i].Account.Key)
+	}
+	return envelope.Because(envelope.LocalError, fmt.Errorf("commit to an account that is gone: %w", err))
 }
 
 // errUndone is the error of a unit whose leader broke down.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"dirpost/internal/postgres"
+	"dirpost/internal/envelope"
 	"dirpost/internal/store"
 
 	"github.com/emersion/go-imap/v2"
@@ -169,6 +170,38 @@ func TestPurgeClosedAccount(t *testing.T) {
 		t.Error("the account came back")
 	}
 	w.consistent()
+}
+
+// Another node has purged an account and the person is back. This node, which
+// remembers the old account, must not say that there is no such person.
+func TestDeliverToPurgedAccount(t *testing.T) {
+	t.Parallel()
+	for name, mailbox := range map[string]store.Target{
+		"INBOX":           {Mailbox: "INBOX"},
+		"mailbox to make": {Mailbox: "New", Create: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			other := worldOn(t, w.db)
+			alice := w.account("alice")
+			if err := other.CloseAccount(t.Context(), alice.ID); err != nil {
+				t.Fatal(err)
+			}
+			other.later(100 * 24 * time.Hour)
+			if res := other.purge(); res.Accounts != 1 {
+				t.Fatalf("purged %+v", res)
+			}
+			d := store.Delivery{Account: w.account("alice"), Targets: []store.Target{mailbox}}
+			_, err := w.Commit(t.Context(), store.Unit{Content: w.content("s", "x\r\n"), Deliveries: []store.Delivery{d}})
+			if st := envelope.StatusOf(err); err == nil || !st.IsTemporary() {
+				t.Errorf("answered %v, want a temporary error", err)
+			}
+			if again := w.account("alice"); again.ID == alice.ID {
+				t.Error("the old account is still remembered")
+			}
+			w.commit(w.content("s", "x\r\n"), to(w.account("alice"), "INBOX"))
+		})
+	}
 }
 
 // A message that goes to another account has a copy of its own there.

@@ -57,8 +57,8 @@ func (s *Store) Announce(delivered []Delivered) {
 // bounded keeps a cache from growing without end: it is emptied when full.
 const maxCached = 100_000
 
-// accountCache remembers which account a key leads to. An account is never
-// given another key, so nothing is ever wrong in it.
+// accountCache remembers which account a key leads to. It may be wrong only
+// about accounts that another node has purged, or attached to another key.
 type accountCache struct {
 	mu    sync.Mutex // guards byKey
 	byKey map[string]Account

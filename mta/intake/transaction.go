@@ -109,6 +109,9 @@ func (t *Transaction) checkQuota(ctx context.Context, e *directory.Entry) error 
 		return fmt.Errorf("quota of %s: %w", e.Key, err)
 	}
 	used, err := t.door.Store.Usage(ctx, account.ID)
+	if errors.Is(err, envelope.ErrNotFound) {
+		return nil // purged by another node; whether there is such a person is not the store's to say
+	}
 	if err != nil {
 		return fmt.Errorf("quota of %s: %w", e.Key, err)
 	}
