@@ -31,10 +31,10 @@ func bdat(ctx context.Context, c *conn, arg []byte) error {
 	}
 	if refusal != nil {
 		// RFC 3030 §4.2: chunks that are in the pipeline behind this one find
-		// no transaction, and are refused likewise.
-		if c.mail.chunked {
-			c.reset()
-		}
+		// no transaction, and are refused likewise. Otherwise a message without
+		// its beginning could be accepted, as soon as there is no more reason to
+		// refuse.
+		c.reset()
 		return c.refuse(ctx, "BDAT", refusal)
 	}
 	if last {
