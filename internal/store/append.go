@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 
 	"dirpost/internal/postgres"
 
@@ -16,7 +17,9 @@ type Appended struct {
 
 // Append adds messages to a mailbox, all or none (RFC 3502). quota is the
 // account's limit, 0 for none. Appending a Content twice, by its QueueID, is
-// answered with the copy that is there.
+// answered with the copy that is there; so it is done again when the outcome is
+// unknown. It does not end with ctx: a client that is told nothing of what has
+// happened would append once more.
 func (s *Store) Append(ctx context.Context, a AccountID, mb MailboxID, messages []Appended, quota int64) ([]Copy, error) {
 	parcels := make([]parcel, len(messages))
 	for i, m := range messages {
@@ -46,7 +49,15 @@ func (s *Store) Append(ctx context.Context, a AccountID, mb MailboxID, messages 
 		}
 		return nil
 	}
-	if err := s.db.Transact(ctx, postgres.Interactive, build, read); err != nil {
+	ctx, cancel := committing(ctx)
+	defer cancel()
+	var err error
+	for range maxUnknown {
+		if err = s.db.Transact(ctx, postgres.Interactive, build, read); !errors.Is(err, postgres.ErrUnknown) {
+			break
+		}
+	}
+	if err != nil {
 		return nil, wrap("append", err)
 	}
 	if n := len(copies); n > 0 {
