@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"dirpost/internal/postgres"
 	"dirpost/internal/envelope"
+	"dirpost/internal/postgres"
 	"dirpost/internal/store"
 
 	"github.com/emersion/go-imap/v2"

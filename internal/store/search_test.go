@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"fmt"
 	"strings"
@@ -202,6 +203,11 @@ func TestAppend(t *testing.T) {
 	again, err := w.Append(t.Context(), alice.ID, sent, messages[:1], 0)
 	if err != nil || again[0] != copies[0] {
 		t.Errorf("appended twice: %+v %v", again, err)
+	}
+	gone, hangUp := context.WithCancel(t.Context())
+	hangUp()
+	if last, err := w.Append(gone, alice.ID, sent, messages[:1], 0); err != nil || last[0] != copies[0] {
+		t.Errorf("the client has hung up: %+v %v", last, err)
 	}
 	if _, err := w.Append(t.Context(), alice.ID, sent, []store.Appended{{Content: w.content("3", "z")}, {Content: w.content("4", "z")}}, 150); err == nil {
 		t.Error("no error above the quota")
