@@ -35,6 +35,7 @@ type conn struct {
 	idling atomic.Bool
 
 	condstore bool // a CONDSTORE enabling command was given (RFC 7162 §3.1)
+	qresync   bool // QRESYNC is enabled (RFC 7162 §3.2.3)
 	utf8      bool // UTF8=ACCEPT is enabled
 	bads      int  // commands in a row answered BAD
 

@@ -10,15 +10,26 @@ import (
 // What is unknown is left out of the answer, and no error.
 func enable(_ context.Context, c *conn, dec *wire.Decoder) error {
 	enabled := "ENABLED"
+	qresync := false
 	for first := true; first || !dec.AtEnd(); first = false {
 		dec.Space()
-		if string(dec.Word()) == "CONDSTORE" && !c.condstore {
-			c.enableCondstore()
-			enabled += " CONDSTORE"
+		switch string(dec.Word()) {
+		case "CONDSTORE":
+			if !c.condstore {
+				c.enableCondstore()
+				enabled += " CONDSTORE"
+			}
+		case "QRESYNC": // implies CONDSTORE (RFC 7162 §3.2.3)
+			qresync = true
 		}
 	}
 	if err := dec.End(); err != nil {
 		return err
+	}
+	if qresync && !c.qresync {
+		c.qresync = true
+		c.enableCondstore()
+		enabled += " QRESYNC"
 	}
 	c.untagged(enabled)
 	return nil

@@ -37,8 +37,8 @@ const unsupported = wire.FetchEmailID | wire.FetchThreadID
 // newFetchJob works out what f needs.
 func newFetchJob(f *wire.Fetch) (*fetchJob, error) {
 	j := &fetchJob{Fetch: f, fromStore: f.Atts&^fromView != 0 || len(f.Sections) > 0}
-	if f.Atts&unsupported != 0 || f.Vanished {
-		return nil, bad("Data item or modifier not supported")
+	if f.Atts&unsupported != 0 {
+		return nil, bad("Data item not supported")
 	}
 	if f.Atts&wire.FetchEnvelope != 0 {
 		j.items |= store.ItemEnvelope
@@ -81,6 +81,9 @@ func (c *conn) fetch(ctx context.Context, dec *wire.Decoder, byUID bool) error {
 	if f.Atts&wire.FetchModSeq != 0 {
 		c.enableCondstore() // RFC 7162 §3.1
 	}
+	if f.Vanished && (!byUID || f.ChangedSince == 0 || !c.qresync) {
+		return bad("VANISHED needs UID FETCH, CHANGEDSINCE and QRESYNC") // RFC 7162 §3.2.6
+	}
 	j, err := newFetchJob(f)
 	if err != nil {
 		return err
@@ -92,6 +95,11 @@ func (c *conn) fetch(ctx context.Context, dec *wire.Decoder, byUID bool) error {
 	}
 	if missing {
 		c.gone()
+	}
+	if f.Vanished {
+		if err := c.putVanishedEarlier(ctx, store.ModSeq(f.ChangedSince), set.Resolve(m.largestUID())); err != nil {
+			return err
+		}
 	}
 	if f.ChangedSince > 0 {
 		spans = m.changedSince(spans, store.ModSeq(f.ChangedSince))
@@ -250,6 +258,9 @@ func (c *conn) fetchPage(ctx context.Context, j *fetchJob, uids, seen []imap.UID
 			atts |= wire.FetchFlags
 			if c.condstore {
 				atts |= wire.FetchModSeq
+			}
+			if c.qresync {
+				atts |= wire.FetchUID
 			}
 		}
 		if err := c.putMessage(ctx, j, atts, i, msg); err != nil {

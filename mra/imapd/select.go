@@ -21,16 +21,31 @@ func examine(ctx context.Context, c *conn, dec *wire.Decoder) error {
 func (c *conn) selectOrExamine(ctx context.Context, dec *wire.Decoder, readOnly bool) error {
 	dec.Space()
 	name := dec.Mailbox()
+	var r resync
+	condstore := false
 	if dec.Skip(' ') {
-		dec.List(func() { c.selectParameter(dec) })
+		dec.List(func() {
+			switch string(dec.Word()) { // RFC 4466 §2.1
+			case "CONDSTORE": // RFC 7162 §3.1.8
+				condstore = true
+			case "QRESYNC":
+				r.parse(dec)
+			default:
+				dec.Fail("unknown parameter")
+			}
+		})
 	}
 	if err := dec.End(); err != nil {
 		return err
+	}
+	if r.asked && !c.qresync {
+		return bad("QRESYNC is not enabled") // RFC 7162 §3.2.5
 	}
 	if c.sel != nil {
 		c.closeMailbox()
 		c.untagged("OK [CLOSED] Previous mailbox closed")
 	}
+	c.condstore = c.condstore || condstore
 	p, mb, err := c.open(ctx, name, errNoMailbox)
 	if err != nil {
 		return err
@@ -44,18 +59,8 @@ func (c *conn) selectOrExamine(ctx context.Context, dec *wire.Decoder, readOnly 
 		return err
 	}
 	c.sel, c.state = m, selected
-	c.describe(mb)
-	return nil
-}
-
-// selectParameter takes a parameter of SELECT (RFC 4466 §2.1).
-func (c *conn) selectParameter(dec *wire.Decoder) {
-	switch string(dec.Word()) {
-	case "CONDSTORE": // RFC 7162 §3.1.8
-		c.enableCondstore()
-	default:
-		dec.Fail("unknown parameter")
-	}
+	c.describe()
+	return c.answerResync(ctx, r)
 }
 
 // enter reads the view of m. The watch begins first, so that no change between
@@ -91,7 +96,7 @@ func (c *conn) enter(ctx context.Context, m *mailbox) error {
 
 // describe sends what SELECT says of the mailbox (RFC 9051 §6.3.2, and the
 // RECENT and UNSEEN of RFC 3501 §6.3.1).
-func (c *conn) describe(mb store.Mailbox) {
+func (c *conn) describe() {
 	m := c.sel
 	c.putFlagLists()
 	c.untagged(strconv.Itoa(m.view.Len()) + " EXISTS")

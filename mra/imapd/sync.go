@@ -88,6 +88,10 @@ func (c *conn) announceNew(ctx context.Context) error {
 // expungeGhosts sends the EXPUNGE responses that were held back, from the last
 // message to the first, so that no number shifts another (RFC 9051 §7.5.1).
 func (c *conn) expungeGhosts() {
+	if c.qresync {
+		c.vanishedGhosts()
+		return
+	}
 	m := c.sel
 	for g := len(m.ghosts) - 1; g >= 0; g-- {
 		b := append(c.buf(), "* "...)
@@ -156,7 +160,7 @@ func (c *conn) putFlags(ctx context.Context, i int, uid imap.UID, withUID bool) 
 	b := append(c.buf(), "* "...)
 	b = strconv.AppendUint(b, uint64(m.seqAt(i, uid)), 10)
 	b = append(b, " FETCH ("...)
-	if withUID {
+	if withUID || c.qresync { // RFC 7162 §3.2.4
 		b = append(b, "UID "...)
 		b = strconv.AppendUint(b, uint64(uid), 10)
 		b = append(b, ' ')

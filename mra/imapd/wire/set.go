@@ -113,14 +113,21 @@ type SetBuilder struct {
 func NewSetBuilder(dst []byte) SetBuilder { return SetBuilder{dst: dst, empty: true} }
 
 // Add adds n, which must be larger than all before it.
-func (b *SetBuilder) Add(n uint32) {
-	if b.last != 0 && n == b.last+1 {
-		b.last = n
+func (b *SetBuilder) Add(n uint32) { b.AddRange(n, n) }
+
+// AddRange adds the numbers from first to last, which must be larger than all
+// before them.
+func (b *SetBuilder) AddRange(first, last uint32) {
+	if b.last != 0 && first == b.last+1 {
+		b.last = last
 		return
 	}
 	b.flush()
-	b.first, b.last = n, n
+	b.first, b.last = first, last
 }
+
+// Empty reports whether nothing was added.
+func (b *SetBuilder) Empty() bool { return b.empty && b.last == 0 }
 
 func (b *SetBuilder) flush() {
 	if b.last == 0 {
