@@ -19,6 +19,8 @@ import (
 	"dirpost/internal/postgres"
 	"dirpost/internal/store"
 	"dirpost/internal/testenv"
+
+	"github.com/emersion/go-imap/v2"
 )
 
 // newDurable is newWorld on a server that waits for the disk.
@@ -177,6 +179,95 @@ func BenchmarkDeliverInto(b *testing.B) {
 			}
 			b.StopTimer()
 			w.report(b, before, b.N)
+		})
+	}
+}
+
+// The same statement from a bare loop: one connection that commits 1, 4 or 16
+// messages at a time, as the lanes do for 1, 8 and 32 sessions.
+func BenchmarkDeliverBare(b *testing.B) {
+	for _, batch := range []int{1, 4, 16} {
+		b.Run(fmt.Sprintf("batch=%d", batch), func(b *testing.B) {
+			w := newDurable(b)
+			mail := letters(w)
+			var all []store.Account
+			for i := range 200 {
+				all = append(all, w.account(fmt.Sprint(i)))
+			}
+			before := w.processorTime()
+			b.ReportAllocs()
+			b.ResetTimer()
+			for i := 0; i < b.N; i += batch {
+				accounts, contents := make([]store.Account, batch), make([]*store.Content, batch)
+				for k := range batch {
+					accounts[k], contents[k] = all[(i+k)%len(all)], w.fresh(mail[(i+k)%len(mail)])
+				}
+				if err := w.Bare(b.Context(), accounts, contents, to(store.Account{}, "INBOX")); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.StopTimer()
+			w.report(b, before, b.N)
+		})
+	}
+}
+
+// Opening a mailbox of 100,000 messages: for the first time on a node, again,
+// and after a delivery.
+func BenchmarkOpen(b *testing.B) {
+	w := worldOn(b, testenv.Database(b))
+	mail := letters(w)
+	a := w.account("large")
+	w.fill(a, store.Inbox, 100_000)
+	w.open(a, store.Inbox)
+	b.Run("cold", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := worldOn(b, w.db).Open(b.Context(), a.ID, store.Inbox); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("unchanged", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			w.open(a, store.Inbox)
+		}
+	})
+	b.Run("delivered", func(b *testing.B) {
+		for b.Loop() {
+			b.StopTimer()
+			w.commit(w.fresh(mail[0]), to(a, "INBOX"))
+			old := w.open(a, store.Inbox)
+			w.commit(w.fresh(mail[0]), to(a, "INBOX"))
+			b.StartTimer()
+			if d := w.open(a, store.Inbox).Diff(old); len(d.New) != 1 {
+				b.Fatalf("%+v", d)
+			}
+		}
+	})
+}
+
+func BenchmarkStoreFlags(b *testing.B) {
+	w := newDurable(b)
+	a := w.account("large")
+	w.fill(a, store.Inbox, 20_000)
+	var uids []imap.UID
+	for i := range 10_000 {
+		uids = append(uids, imap.UID(1+2*i))
+	}
+	for _, n := range []int{1, 10_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			i := 0
+			for b.Loop() {
+				i++
+				c := store.FlagChange{Add: store.FlagFlagged}
+				if i%2 == 0 {
+					c = store.FlagChange{Remove: store.FlagFlagged}
+				}
+				if _, err := w.StoreFlags(b.Context(), a.ID, store.Inbox, uids[:n], c); err != nil {
+					b.Fatal(err)
+				}
+			}
 		})
 	}
 }

@@ -23,13 +23,25 @@ select modseq
 	sourceSQL = `
 select x.uid, x.message_id, x.flags, x.size
   from unnest($3::bigint[], $4::bigint[]) r (lo, hi)
-  join mailbox_message x on x.account_id = $1 and x.mailbox_id = $2 and x.uid between r.lo and r.hi
+ cross join lateral (
+       select y.uid, y.message_id, y.flags, y.size
+         from mailbox_message y
+        where y.account_id = $1 and y.mailbox_id = $2 and y.uid between r.lo and r.hi
+       offset 0) x
  order by x.uid`
 	sourceBlobsSQL = `
 select distinct m.blob_id
   from unnest($3::bigint[], $4::bigint[]) r (lo, hi)
-  join mailbox_message x on x.account_id = $1 and x.mailbox_id = $2 and x.uid between r.lo and r.hi
-  join message m on m.account_id = $1 and m.message_id = x.message_id
+ cross join lateral (
+       select y.message_id
+         from mailbox_message y
+        where y.account_id = $1 and y.mailbox_id = $2 and y.uid between r.lo and r.hi
+       offset 0) x
+ cross join lateral (
+       select y.blob_id
+         from message y
+        where y.account_id = $1 and y.message_id = x.message_id
+       offset 0) m
  where m.blob_id is not null`
 	copyMessageRowsSQL = `
 insert into message (account_id, message_id, size, internal_date, body_size, message_hash, thread_id,
@@ -39,7 +51,12 @@ select $2, t.new_id, m.size, m.internal_date, m.body_size, m.message_hash, m.thr
        m.body_lines, m.header_codec, m.body_codec, m.blob_id,
        m.prepend, m.header, m.envelope, m.structure, m.subject, m.sender, m.recipients, m.body
   from unnest($3::bigint[], $4::bigint[]) t (old_id, new_id)
-  join message m on m.account_id = $1 and m.message_id = t.old_id`
+ cross join lateral (
+       select size, internal_date, body_size, message_hash, thread_id, body_lines, header_codec, body_codec, blob_id,
+              prepend, header, envelope, structure, subject, sender, recipients, body
+         from message
+        where account_id = $1 and message_id = t.old_id
+       offset 0) m`
 	placeSQL = `
 update mailbox m
    set modseq   = m.modseq + 1,

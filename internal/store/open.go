@@ -27,6 +27,8 @@ const (
 	rowPacked         // modseq, uidnext of the packed index
 )
 
+// "lateral (… offset 0)" is explained in 0003_store_functions.sql.
+//
 // Both statements see one snapshot, so that counters, rows and log fit
 // together. Everything after (modseq, uidnext) of the base is in them, as long
 // as the base is not older than log_floor.
@@ -43,8 +45,12 @@ union all
 select 1, x.uid, x.modseq, x.flags, 0, 0, null
   from change_log c
  cross join lateral unnest(c.uids) r
-  join mailbox_message x on x.account_id = $1 and x.mailbox_id = $2
-   and x.uid >= lower(r) and x.uid < upper(r) and x.uid < $3
+ cross join lateral (
+       select y.uid, y.modseq, y.flags
+         from mailbox_message y
+        where y.account_id = $1 and y.mailbox_id = $2
+          and y.uid >= lower(r) and y.uid < least(upper(r), $3)
+       offset 0) x
  where c.account_id = $1 and c.mailbox_id = $2 and c.modseq > $4 and c.kind = 2
 union all
 select 2, lower(r), upper(r) - 1, 0, 0, 0, null
@@ -75,8 +81,12 @@ union all
 select 1, x.uid, x.modseq, x.flags, 0, 0, null
   from change_log c
  cross join lateral unnest(c.uids) r
-  join mailbox_message x on x.account_id = $1 and x.mailbox_id = $2
-   and x.uid >= lower(r) and x.uid < upper(r) and x.uid < (select s.uidnext from since s)
+ cross join lateral (
+       select y.uid, y.modseq, y.flags
+         from mailbox_message y
+        where y.account_id = $1 and y.mailbox_id = $2
+          and y.uid >= lower(r) and y.uid < least(upper(r), (select s.uidnext from since s))
+       offset 0) x
  where c.account_id = $1 and c.mailbox_id = $2 and c.modseq > (select s.modseq from since s) and c.kind = 2
 union all
 select 2, lower(r), upper(r) - 1, 0, 0, 0, null

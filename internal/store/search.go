@@ -40,8 +40,16 @@ type HeaderKey struct{ Name, Value string }
 const searchSQL = `
 select x.uid
   from unnest($3::bigint[], $4::bigint[]) r (lo, hi)
-  join mailbox_message x on x.account_id = $1 and x.mailbox_id = $2 and x.uid between r.lo and r.hi
-  join message m on m.account_id = $1 and m.message_id = x.message_id
+ cross join lateral (
+       select y.uid, y.size, y.message_id, y.saved_at
+         from mailbox_message y
+        where y.account_id = $1 and y.mailbox_id = $2 and y.uid between r.lo and r.hi
+       offset 0) x
+ cross join lateral (
+       select y.internal_date, y.subject, y.sender, y.recipients
+         from message y
+        where y.account_id = $1 and y.message_id = x.message_id
+       offset 0) m
  where ($5 = 0 or x.size > $5)
    and ($6 = 0 or x.size < $6)
    and ($7::timestamptz is null or m.internal_date >= $7)

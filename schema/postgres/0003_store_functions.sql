@@ -127,6 +127,12 @@ begin
   raise exception 'no such account' using errcode = 'DP404';
 end $$;
 
+-- The functions below look rows up by UID ranges, in "lateral (… offset 0)": that
+-- keeps the range in the condition of the index, whatever the planner believes
+-- about the size of a mailbox. What they change they then name by ctid: every
+-- change of a mailbox's rows holds the lock on the mailbox, so that the rows are
+-- where they were found.
+
 -- store_flags sets the flags of the messages in the UID ranges los..his to
 -- (flags & keep) | add, except those with a modseq above since, which are
 -- modified. Messages whose flags are so already are left alone.
@@ -136,8 +142,9 @@ create function store_flags(
 language plpgsql as $$
 #variable_conflict use_column
 declare
-  seen bigint := 0;
-  gone bigint := 0;
+  seen bigint;
+  gone bigint;
+  places tid[];
   ranges int8multirange;
 begin
   select m.modseq + 1 into new_modseq
@@ -147,39 +154,27 @@ begin
   if not found then
     raise exception 'no such mailbox' using errcode = 'DP404';
   end if;
-  if since < 9223372036854775807 then
-    select array_agg(x.uid order by x.uid) into modified
-      from unnest(los, his) r (lo, hi)
-      join mailbox_message x on x.account_id = a and x.mailbox_id = mb and x.uid between r.lo and r.hi
-     where x.modseq > since;
-  end if;
-  -- Only the new values can be returned by UPDATE, so that what changes in
-  -- \Seen and \Deleted is counted before. The rows cannot change in between:
-  -- the mailbox row is locked.
-  if (add | ~keep) & 9 <> 0 then
-    select coalesce(sum(((x.flags & keep) | add) & 1) - sum(x.flags & 1), 0),
-           coalesce(sum(((x.flags & keep) | add) >> 3 & 1) - sum(x.flags >> 3 & 1), 0)
-      into seen, gone
-      from unnest(los, his) r (lo, hi)
-      join mailbox_message x on x.account_id = a and x.mailbox_id = mb and x.uid between r.lo and r.hi
-     where x.modseq <= since;
-  end if;
-  with changed as (
-    update mailbox_message x
-       set flags = (x.flags & keep) | add, modseq = new_modseq
-      from unnest(los, his) r (lo, hi)
-     where x.account_id = a and x.mailbox_id = mb and x.uid between r.lo and r.hi
-       and x.modseq <= since
-       and (x.flags & keep) | add <> x.flags
-    returning x.uid
-  )
-  select array_agg(c.uid order by c.uid), range_agg(int8range(c.uid, c.uid, '[]'))
-    into uids, ranges
-    from changed c;
+  select array_agg(x.uid order by x.uid) filter (where x.modseq <= since),
+         array_agg(x.place) filter (where x.modseq <= since),
+         range_agg(int8range(x.uid, x.uid, '[]')) filter (where x.modseq <= since),
+         sum((x.after & 1) - (x.flags & 1)) filter (where x.modseq <= since),
+         sum((x.after >> 3 & 1) - (x.flags >> 3 & 1)) filter (where x.modseq <= since),
+         array_agg(x.uid order by x.uid) filter (where x.modseq > since)
+    into uids, places, ranges, seen, gone, modified
+    from unnest(los, his) r (lo, hi)
+   cross join lateral (
+         select y.ctid as place, y.uid, y.modseq, y.flags, (y.flags & keep) | add as after
+           from mailbox_message y
+          where y.account_id = a and y.mailbox_id = mb and y.uid between r.lo and r.hi
+         offset 0) x
+   where x.modseq > since or x.after <> x.flags;
   if uids is null then
     new_modseq := 0;
     return;
   end if;
+  update mailbox_message x
+     set flags = (x.flags & keep) | add, modseq = new_modseq
+   where x.ctid = any (places) and x.account_id = a and x.mailbox_id = mb;
   update mailbox m
      set modseq  = new_modseq,
          unseen  = m.unseen - seen,
@@ -201,6 +196,10 @@ declare
   n_unseen bigint;
   n_deleted bigint;
   n_bytes bigint;
+  mids bigint[];
+  fls bigint[];
+  szs bigint[];
+  places tid[];
   ranges int8multirange;
 begin
   select m.modseq + 1 into new_modseq
@@ -210,24 +209,27 @@ begin
   if not found then
     raise exception 'no such mailbox' using errcode = 'DP404';
   end if;
-  with gone as (
-    delete from mailbox_message x
-     using unnest(los, his) r (lo, hi)
-     where x.account_id = a and x.mailbox_id = mb and x.uid between r.lo and r.hi
-       and x.flags & with_flags = with_flags
-    returning x.uid, x.message_id, x.flags, x.size
-  ), kept as (
-    insert into expunged (account_id, mailbox_id, uid, message_id, flags, size)
-    select a, mb, g.uid, g.message_id, g.flags, g.size from gone g
-  )
-  select array_agg(g.uid order by g.uid), range_agg(int8range(g.uid, g.uid, '[]')),
-         count(*), count(*) filter (where g.flags & 1 = 0), count(*) filter (where g.flags & 8 <> 0), sum(g.size)
-    into uids, ranges, n, n_unseen, n_deleted, n_bytes
-    from gone g;
+  select array_agg(x.uid order by x.uid), array_agg(x.message_id order by x.uid),
+         array_agg(x.flags order by x.uid), array_agg(x.size order by x.uid), array_agg(x.place),
+         range_agg(int8range(x.uid, x.uid, '[]')),
+         count(*), count(*) filter (where x.flags & 1 = 0), count(*) filter (where x.flags & 8 <> 0), sum(x.size)
+    into uids, mids, fls, szs, places, ranges, n, n_unseen, n_deleted, n_bytes
+    from unnest(los, his) r (lo, hi)
+   cross join lateral (
+         select y.ctid as place, y.uid, y.message_id, y.flags, y.size
+           from mailbox_message y
+          where y.account_id = a and y.mailbox_id = mb and y.uid between r.lo and r.hi
+         offset 0) x
+   where x.flags & with_flags = with_flags;
   if n = 0 then
     new_modseq := 0;
     return;
   end if;
+  delete from mailbox_message x
+   where x.ctid = any (places) and x.account_id = a and x.mailbox_id = mb;
+  insert into expunged (account_id, mailbox_id, uid, message_id, flags, size)
+  select a, mb, t.uid, t.mid, t.fl, t.sz
+    from unnest(uids, mids, fls, szs) t (uid, mid, fl, sz);
   update mailbox m
      set modseq   = new_modseq,
          messages = m.messages - n,
@@ -260,6 +262,7 @@ declare
   mids bigint[];
   fls bigint[];
   szs bigint[];
+  places tid[];
   first bigint;
 begin
   perform from mailbox m
@@ -272,29 +275,23 @@ begin
   end if;
   src_modseq := 0;
   dst_modseq := 0;
-  if moving then
-    with gone as (
-      delete from mailbox_message x
-       using unnest(los, his) r (lo, hi)
-       where x.account_id = a and x.mailbox_id = src and x.uid between r.lo and r.hi
-      returning x.uid, x.message_id, x.flags, x.size
-    )
-    select count(*), count(*) filter (where g.flags & 1 = 0), count(*) filter (where g.flags & 8 <> 0), sum(g.size),
-           array_agg(g.uid order by g.uid), array_agg(g.message_id order by g.uid), array_agg(g.flags order by g.uid), array_agg(g.size order by g.uid)
-      into n, n_unseen, n_deleted, n_bytes, old_uids, mids, fls, szs
-      from gone g;
-  else
-    select count(*), count(*) filter (where g.flags & 1 = 0), count(*) filter (where g.flags & 8 <> 0), sum(g.size),
-           array_agg(g.uid order by g.uid), array_agg(g.message_id order by g.uid), array_agg(g.flags order by g.uid), array_agg(g.size order by g.uid)
-      into n, n_unseen, n_deleted, n_bytes, old_uids, mids, fls, szs
-      from unnest(los, his) r (lo, hi)
-      join mailbox_message g on g.account_id = a and g.mailbox_id = src and g.uid between r.lo and r.hi;
-  end if;
+  select array_agg(x.uid order by x.uid), array_agg(x.message_id order by x.uid),
+         array_agg(x.flags order by x.uid), array_agg(x.size order by x.uid), array_agg(x.place),
+         count(*), count(*) filter (where x.flags & 1 = 0), count(*) filter (where x.flags & 8 <> 0), sum(x.size)
+    into old_uids, mids, fls, szs, places, n, n_unseen, n_deleted, n_bytes
+    from unnest(los, his) r (lo, hi)
+   cross join lateral (
+         select y.ctid as place, y.uid, y.message_id, y.flags, y.size
+           from mailbox_message y
+          where y.account_id = a and y.mailbox_id = src and y.uid between r.lo and r.hi
+         offset 0) x;
   if n = 0 then
     select m.uidvalidity into uidvalidity from mailbox m where m.account_id = a and m.mailbox_id = dst;
     return;
   end if;
   if moving then
+    delete from mailbox_message x
+     where x.ctid = any (places) and x.account_id = a and x.mailbox_id = src;
     update mailbox m
        set modseq   = m.modseq + 1,
            messages = m.messages - n,
