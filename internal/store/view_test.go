@@ -416,3 +416,22 @@ func TestSkipAfterRestore(t *testing.T) {
 	}
 	w.consistent()
 }
+
+// RFC 6851 §3.3: a message that is moved to where it is gets a new UID.
+func TestMoveToTheSameMailbox(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alice := w.account("alice")
+	w.fill(alice, store.Inbox, 3000)
+	before := w.open(alice, store.Inbox)
+	inbox := store.MailboxKey{Account: alice.ID, Mailbox: store.Inbox}
+	res, err := w.Move(t.Context(), inbox, nil, inbox, 0)
+	if err != nil || len(res.Source) != 3000 || res.Dest[0] != 3001 {
+		t.Fatalf("%d moved, %v", len(res.Source), err)
+	}
+	after := w.open(alice, store.Inbox)
+	if d := after.Diff(before); len(d.Vanished) != 3000 || len(d.New) != 3000 || after.Flags(7) != before.Flags(7) {
+		t.Errorf("%d vanished, %d new", len(d.Vanished), len(d.New))
+	}
+	w.consistent()
+}
