@@ -61,11 +61,11 @@ var (
 
 // Resolve says where a leads. An exact match wins over a subaddress.
 func (s *Snapshot) Resolve(a envelope.Address) Resolution {
+	if !s.ready { // not even our domains are known
+		return Resolution{Status: envelope.StatusDirectory}
+	}
 	if !s.IsLocalDomain(a.Domain) {
 		return Resolution{Home: HomeNotOurs, Target: a}
-	}
-	if !s.ready {
-		return Resolution{Status: envelope.StatusDirectory}
 	}
 	if e, claims := s.owner(a); e != nil || claims != nil {
 		return s.resolution(a, "", e, claims)
@@ -83,6 +83,11 @@ func (s *Snapshot) Resolve(a envelope.Address) Resolution {
 	}
 	return Resolution{Home: HomeNobody, Status: envelope.StatusNotFound}
 }
+
+// MayMissDomains reports whether there may be domains of ours that s does not know
+// of, since the directory names some and was not heard of lately. Then
+// HomeNotOurs is no reason to refuse mail for good.
+func (s *Snapshot) MayMissDomains() bool { return !s.ready || s.Stale() }
 
 // owner returns the one entry that claims a, or the keys of all if there are
 // several.
