@@ -41,7 +41,7 @@ func (t *Transaction) commit(ctx context.Context, settle Settle) (Accepted, erro
 	if err != nil {
 		return Accepted{}, err
 	}
-	exp := t.snap.Expand(t.env.Recipients, t.sender)
+	exp := t.expand(t.env.Recipients)
 	if t.sender == nil {
 		dropLoops(&exp, parsed.Header)
 	}
@@ -100,6 +100,8 @@ type plan struct {
 	queued     []queue.Recipient
 	has8Bit    bool
 	settle     Settle
+	ours       bool // of Transaction
+	fromQueue  bool // likewise
 	env        envelope.Envelope
 	client     envelope.Client
 }
@@ -107,10 +109,11 @@ type plan struct {
 // plan asks the agent about each recipient of ours and lists the rest for the
 // queue. A recipient whose plan cannot be made now becomes a queue row.
 func (t *Transaction) plan(ctx context.Context, exp directory.Expansion, parsed *message.Parsed) *plan {
-	p := &plan{recipients: make(map[store.AccountID]directory.LocalRecipient, len(exp.Local)), env: t.env, client: t.client, has8Bit: parsed.Defects&message.Defect8Bit != 0}
+	p := &plan{recipients: make(map[store.AccountID]directory.LocalRecipient, len(exp.Local)), env: t.env, client: t.client,
+		has8Bit: parsed.Defects&message.Defect8Bit != 0, ours: t.ours, fromQueue: t.queued}
 	repeat := repeatKey(t.env.ReversePath, parsed.Header)
 	for _, r := range exp.Local {
-		if len(p.deliveries) >= t.door.cfg.InTransaction {
+		if len(p.deliveries) >= t.door.cfg.InTransaction || t.reportsSuccess(r) {
 			p.queued = append(p.queued, localRow(r))
 			continue
 		}
@@ -142,6 +145,13 @@ func (t *Transaction) plan(ctx context.Context, exp directory.Expansion, parsed 
 		p.queued = append(p.queued, queueRow(r.Recipient, "", r.NextHop))
 	}
 	return p
+}
+
+// reportsSuccess says whether the sender is to be told that r has got the message
+// (RFC 3461 §5.2.6). Reports are written by the queue manager, so the queue
+// delivers. Members of a list are not reported one by one.
+func (t *Transaction) reportsSuccess(r directory.LocalRecipient) bool {
+	return !t.queued && r.Recipient.Notify&envelope.NotifySuccess != 0 && !t.env.ReversePath.IsNull() && len(r.Path) == 0
 }
 
 // localRow is the queue row of a recipient of ours who cannot be served within
@@ -271,7 +281,8 @@ func (t *Transaction) sign(ctx context.Context, h *message.Header, body blob.Bod
 
 // commit carries out p. A recipient whose mailbox is full, or whose delivery
 // makes the transaction fail for a reason of ours, becomes a queue row if
-// others can be served; alone, the error is the answer.
+// others can be served; alone, the error is the answer, unless nobody is there to
+// hear it: what we write ourselves waits in the queue.
 func (d *Door) commit(ctx context.Context, p *plan) (Accepted, error) {
 	for {
 		delivered, err := d.Store.Commit(ctx, store.Unit{Content: &p.content, Deliveries: p.deliveries, Also: p.alsoFunc(d)})
@@ -282,7 +293,8 @@ func (d *Door) commit(ctx context.Context, p *plan) (Accepted, error) {
 			}
 			return Accepted{QueueID: p.content.QueueID, Delivered: len(delivered), Queued: len(p.queued)}, nil
 		}
-		if len(p.deliveries)+len(p.queued) < 2 || ctx.Err() != nil || errors.Is(err, postgres.ErrUnknown) || p.settle != nil {
+		alone := len(p.deliveries)+len(p.queued) < 2 && !p.ours
+		if alone || p.fromQueue || ctx.Err() != nil || errors.Is(err, postgres.ErrUnknown) || errors.Is(err, queue.ErrLease) {
 			return Accepted{}, err
 		}
 		if err := d.postpone(ctx, p, err); err != nil {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"dirpost/auth"
 	"dirpost/directory"
@@ -230,6 +231,32 @@ func TestNeverAnOpenRelay(t *testing.T) {
 	}
 }
 
+// The directory names domains of ours, too. While it is away, or was not read yet,
+// a domain that is not known is no reason to refuse mail for good, and still none
+// to relay it.
+func TestUnknownDomainWhileStale(t *testing.T) {
+	h := newHouse(t)
+	h.Directory = directory.Open(directory.Rules{Domains: []string{"corp.example"}})
+	check := func(when, want string) {
+		t.Helper()
+		tx, err := h.Start(&envelope.Client{}, nil, MailParams{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tx.Abort()
+		if got := status(tx.AddRecipient(t.Context(), envelope.Recipient{Address: address(t, "x@brand.example")})); got != want {
+			t.Errorf("%s: answered %q, want %q", when, got, want)
+		}
+	}
+	check("nothing was read", "4.4.3")
+	h.Directory.Apply(1, []directory.Change{{Key: "test:alice", Entry: person("alice", nil)}})
+	check("half of it was read", "4.4.3")
+	h.Directory.Confirm(time.Now())
+	check("complete", "5.7.1")
+	h.Directory.Confirm(time.Time{})
+	check("away", "4.4.3")
+}
+
 func TestRecipients(t *testing.T) {
 	list := &directory.Entry{Key: "test:list", DN: "cn=list", Kind: directory.KindList, Primary: address(t, "list@corp.example"),
 		Delivery: directory.StateActive, Policy: directory.ListOpen, Members: []string{"cn=alice", "cn=bob"}}
@@ -355,6 +382,8 @@ func TestSubmissionSender(t *testing.T) {
 		{"stranger's domain", "alice@corp.example", "alice@example.org", "5.7.1", ""},
 		{"on behalf", "alice@corp.example", "office@corp.example", "", "Sender: \"alice\" <alice@corp.example>"},
 		{"null reverse-path", "", "alice@corp.example", "", ""},
+		{"own Sender", "alice@corp.example", "alice@corp.example\r\nSender: alice@corp.example", "", "Sender: alice@corp.example"},
+		{"another's Sender", "alice@corp.example", "alice@corp.example\r\nSender: bob@corp.example", "", "for <bob@corp.example>"},
 		{"no address", "alice@corp.example", "undisclosed", "5.6.0", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -364,12 +393,40 @@ func TestSubmissionSender(t *testing.T) {
 			if got := status(err); got != tt.want {
 				t.Fatalf("answered %q (%v), want %q", got, err, tt.want)
 			}
+			if got := h.inbox("bob"); len(got) > 0 && strings.Contains(got[len(got)-1], "Sender: bob@") {
+				t.Errorf("forged Sender got through: %q", got[len(got)-1])
+			}
 			if tt.contains != "" {
 				if got := h.inbox("bob"); len(got) != before+1 || !strings.Contains(got[before], tt.contains) {
 					t.Errorf("message lacks %q: %q", tt.contains, got)
 				}
 			}
 		})
+	}
+}
+
+// Cron writes a From that is no address (RFC 6409 §8.1 lets us mend it); so do
+// scripts. The user is known to the kernel.
+func TestLocalSender(t *testing.T) {
+	h := newHouse(t)
+	for _, from := range []string{"From: root (Cron Daemon)\r\n", "From: \"root\" <root>\r\n", ""} {
+		before := len(h.inbox("bob"))
+		u := LocalUser{Login: "root", Name: "root", Address: address(t, "root@corp.example"), Trusted: true}
+		tx, err := h.StartLocal(&envelope.Client{}, u, MailParams{ReversePath: envelope.ReversePathOf(u.Address)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := tx.AddRecipient(t.Context(), envelope.Recipient{Address: address(t, "bob@corp.example")}); err != nil {
+			t.Fatal(err)
+		}
+		tx.Begin(t.Context())
+		io.WriteString(tx, from+"Subject: cron\r\n\r\n"+from+"\r\n")
+		if _, err := tx.Commit(t.Context()); err != nil {
+			t.Errorf("%q: %v", from, err)
+		}
+		if got := h.inbox("bob"); len(got) != before+1 || !strings.Contains(got[before], "From: \"root\" <root@corp.example>\r\n") {
+			t.Errorf("%q became %q", from, got)
+		}
 	}
 }
 
@@ -476,6 +533,55 @@ func TestOriginate(t *testing.T) {
 	}
 	if !slices.ContainsFunc(h.queue.rcpts, func(r queue.Recipient) bool { return r.Address.String() == "out@example.org" }) {
 		t.Errorf("queue %+v", h.queue.rcpts)
+	}
+}
+
+// Nobody hears what becomes of a report: in a full mailbox it waits in the queue,
+// for the lifetime of mail, and a list that people send as gets it whoever may
+// post there.
+func TestOriginateDespite(t *testing.T) {
+	list := &directory.Entry{Key: "test:list", DN: "cn=list", Kind: directory.KindList, Primary: address(t, "list@corp.example"),
+		Delivery: directory.StateActive, Policy: directory.ListOwners, Members: []string{"cn=alice"}}
+	h := newHouse(t, person("alice", nil), list, person("full", func(e *directory.Entry) { e.Quota = 10 }))
+	settled := 0
+	for _, to := range []string{"list@corp.example", "full@corp.example"} {
+		env := &envelope.Envelope{Recipients: []envelope.Recipient{{Address: address(t, to)}}}
+		settle := func(context.Context, postgres.Tx) error { settled++; return nil }
+		if err := h.Originate(t.Context(), env, strings.NewReader("Subject: report\r\n\r\nfailed\r\n"), settle); err != nil {
+			t.Errorf("report to %s: %v", to, err)
+		}
+	}
+	if n := len(h.inbox("alice")); n != 1 {
+		t.Errorf("alice, of the list, has %d messages, want 1", n)
+	}
+	if len(h.queue.rcpts) != 1 || h.queue.rcpts[0].Local != "test:full" || settled != 2 {
+		t.Errorf("settled %d times, queue %+v", settled, h.queue.rcpts)
+	}
+}
+
+// Who asks for it is told that the message is in the mailbox (RFC 3461 §5.2.6): by
+// the queue manager, which writes all reports.
+func TestReportsSuccess(t *testing.T) {
+	h := newHouse(t)
+	tx, err := h.Start(&envelope.Client{}, nil, MailParams{ReversePath: envelope.ReversePathOf(address(t, "ann@example.net"))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, notify := range map[string]envelope.Notify{"alice": envelope.NotifySuccess | envelope.NotifyFailure, "bob": envelope.NotifyFailure} {
+		if err := tx.AddRecipient(t.Context(), envelope.Recipient{Address: address(t, name+"@corp.example"), Notify: notify}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tx.Begin(t.Context())
+	io.WriteString(tx, plain)
+	if acc, err := tx.Commit(t.Context()); err != nil || acc.Delivered != 1 || acc.Queued != 1 || h.queue.rcpts[0].Local != "test:alice" {
+		t.Fatalf("accepted %+v %v, queue %+v", acc, err, h.queue.rcpts)
+	}
+	if err := h.DeliverQueued(t.Context(), h.queue.messages[0], h.queue.rcpts, nil); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(h.inbox("alice")); n != 1 {
+		t.Errorf("alice has %d messages, want 1", n)
 	}
 }
 

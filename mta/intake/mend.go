@@ -3,6 +3,7 @@ package intake
 import (
 	"fmt"
 	"net/mail"
+	"slices"
 
 	"dirpost/directory"
 	"dirpost/internal/envelope"
@@ -24,6 +25,9 @@ func (t *Transaction) mend(h *message.Header) error {
 	}
 	own := (&mail.Address{Name: t.sender.DisplayName, Address: t.sender.Primary.String()}).String()
 	from := message.AddressList(*h, "From")
+	if len(from) == 0 && t.local != nil { // "root (Cron Daemon)", as cron writes it
+		h.Remove("From")
+	}
 	if !h.Has("From") {
 		if err := h.Prepend("From", own); err != nil {
 			return fmt.Errorf("add From: %w", err)
@@ -39,6 +43,9 @@ func (t *Transaction) mend(h *message.Header) error {
 		case directory.UsageOnBehalf:
 			sender = true
 		}
+	}
+	if slices.ContainsFunc(message.AddressList(*h, "Sender"), func(a envelope.Address) bool { return t.mayUse(a) == directory.UsageNone }) {
+		h.Remove("Sender") // RFC 6409 §8.1: ours to write
 	}
 	if sender {
 		h.Remove("Sender")

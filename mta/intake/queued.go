@@ -31,7 +31,7 @@ func (d *Door) DeliverQueued(ctx context.Context, m *queue.Message, rcpts []queu
 	if err != nil {
 		return err
 	}
-	t := &Transaction{door: d, env: envelope.Envelope{ReversePath: m.ReversePath}, client: envelope.Client{Addr: m.Client}}
+	t := &Transaction{door: d, queued: true, env: envelope.Envelope{ReversePath: m.ReversePath}, client: envelope.Client{Addr: m.Client}}
 	p := t.plan(ctx, exp, &message.Parsed{Header: c.header})
 	p.content, p.settle = c.content, settle
 	key := mix(repeatKey(m.ReversePath, c.header), m.Body.Hash)

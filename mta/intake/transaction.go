@@ -24,6 +24,7 @@ type Transaction struct {
 	sender *directory.Entry // the person of id
 	local  *LocalUser       // the user of this machine, nil for everybody else
 	ours   bool             // originated by Dirpost itself: no fix-ups, no limits on the sender
+	queued bool             // comes from the queue, where its rows stay if it cannot be delivered
 	env    envelope.Envelope
 	snap   *directory.Snapshot // the directory as it was at MAIL, to the end
 	queue  envelope.QueueID
@@ -63,7 +64,7 @@ func (d *Door) Start(c *envelope.Client, id *auth.Identity, m MailParams) (*Tran
 //
 // Errors: 550 5.7.1 for an address that is not ours where the client has not
 // authenticated, 550 5.1.1 for nobody, 451 4.4.3 while the directory cannot
-// tell, 452 4.2.2 for a full mailbox, 452 4.5.3 for one recipient too many, and
+// tell either, 452 4.2.2 for a full mailbox, 452 4.5.3 for one recipient too many, and
 // what the directory says of lists and disabled recipients.
 func (t *Transaction) AddRecipient(ctx context.Context, r envelope.Recipient) error {
 	if len(t.env.Recipients) >= t.door.cfg.MaxRecipients {
@@ -71,6 +72,8 @@ func (t *Transaction) AddRecipient(ctx context.Context, r envelope.Recipient) er
 	}
 	res := t.snap.Resolve(r.Address)
 	switch {
+	case res.Home == directory.HomeNotOurs && t.sender == nil && !t.ours && t.snap.MayMissDomains():
+		return envelope.Because(envelope.StatusDirectory, fmt.Errorf("%s is not known to be ours", r.Address))
 	case res.Home == directory.HomeNotOurs && t.sender == nil && !t.ours:
 		return envelope.Because(envelope.StatusRelay, fmt.Errorf("%s is not ours and the client has not authenticated", r.Address))
 	case !res.OK():
@@ -82,17 +85,26 @@ func (t *Transaction) AddRecipient(ctx context.Context, r envelope.Recipient) er
 			r.OriginalType = "utf-8"
 		}
 	}
-	exp := t.snap.Expand([]envelope.Recipient{r}, t.sender)
+	exp := t.expand([]envelope.Recipient{r})
 	if len(exp.Local)+len(exp.Remote)+len(exp.Held) == 0 {
 		return refusalOf(exp)
 	}
-	if res.Home == directory.HomeHere && len(exp.Local) == 1 {
+	if res.Home == directory.HomeHere && len(exp.Local) == 1 && !t.ours {
 		if err := t.checkQuota(ctx, exp.Local[0].Entry); err != nil {
 			return err
 		}
 	}
 	t.env.Recipients = append(t.env.Recipients, r)
 	return nil
+}
+
+// expand follows recipients to mailboxes. What we write ourselves is an answer to
+// somebody who used the address: no list refuses it.
+func (t *Transaction) expand(rcpts []envelope.Recipient) directory.Expansion {
+	if t.ours {
+		return t.snap.ExpandReleased(rcpts)
+	}
+	return t.snap.Expand(rcpts, t.sender)
 }
 
 // checkQuota refuses a mailbox that is full already. Whether this message
