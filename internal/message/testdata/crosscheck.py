@@ -8,6 +8,15 @@ import json
 import sys
 
 
+def addresses(values):
+    # Python since its security update answers nothing at all for a list that it
+    # finds suspicious, unless it is told not to; before it there was no choice.
+    try:
+        return email.utils.getaddresses(values, strict=False)
+    except TypeError:
+        return email.utils.getaddresses(values)
+
+
 def walk(part):
     yield part
     # The blocks of a delivery status are no parts to anybody else.
@@ -27,7 +36,7 @@ for name in sys.argv[1:]:
         parts.append({"type": p.get_content_type(), "content": content})
     fields = {}
     for field in ("from", "to", "cc"):
-        fields[field] = [list(a) for a in email.utils.getaddresses([str(v) for v in msg.get_all(field, [])]) if a[1]]
+        fields[field] = [list(a) for a in addresses([str(v) for v in msg.get_all(field, [])]) if a[1]]
     subject = str(email.header.make_header(email.header.decode_header(msg.get("subject", ""))))
     date = email.utils.parsedate_to_datetime(msg["date"]).isoformat() if msg["date"] else ""
     print(json.dumps({"parts": parts, "fields": fields, "subject": subject, "date": date}))
