@@ -25,6 +25,8 @@ type demoOptions struct {
 	users         int
 	fresh         bool
 	allowOutbound bool
+	smarthost     string
+	noRemember    bool
 	verbose       bool
 }
 
@@ -52,6 +54,8 @@ nothing outside its directory.`,
 	f.IntVar(&o.users, "users", 0, "add this many people u00001, u00002, … for load work")
 	f.BoolVar(&o.fresh, "fresh", false, "begin with an empty system: delete what an earlier demo left in --dir")
 	f.BoolVar(&o.allowOutbound, "allow-outbound", false, "really send mail to outside, instead of into the mailbox outbound@")
+	f.StringVar(&o.smarthost, "smarthost", "", "send mail to outside to this server, HOST:PORT, as to a catcher of test mail")
+	f.BoolVar(&o.noRemember, "no-remember", false, "ask the directory at each login, also for passwords that were right a moment ago")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "show the server's log on the terminal instead of in DIR/dirpost.log")
 	return c
 }

@@ -115,9 +115,16 @@ func (d *demo) certify() error {
 // reads.
 func (d *demo) config() string {
 	var b strings.Builder
-	sink := fmt.Sprintf("sink = %q\n", "outbound@"+demoDomain)
-	if d.allowOutbound {
-		sink = ""
+	outside := fmt.Sprintf("sink = %q\n", "outbound@"+demoDomain)
+	switch {
+	case d.smarthost != "":
+		outside = fmt.Sprintf("smarthost = %q\nsmarthost_tls = \"none\"\n", d.smarthost)
+	case d.allowOutbound:
+		outside = ""
+	}
+	remember := ""
+	if d.noRemember {
+		remember = "remember = \"0s\"\n"
 	}
 	fmt.Fprintf(&b, `# Written by 'dirpost demo' at each start.
 
@@ -151,13 +158,13 @@ key = %[16]q
 
 [auth]
 plaintext_loopback = true
-
+%[18]s
 [mta]
 %[17]s`,
 		demoName, d.path("dirpost.sock"), "file:"+d.path("secrets", "sealing.key"), demoDomain, "postmaster@"+demoDomain,
 		d.databaseURL(demoServe), d.databaseURL(demoOwner), demoServe, demoRead,
 		"ldap://"+d.address(serviceNamed("LDAP")), d.path("ca.pem"), ldap.Base, ldap.ServiceDN, "file:"+d.path("secrets", "ldap-service"),
-		d.path("cert.pem"), d.path("secrets", "key.pem"), sink)
+		d.path("cert.pem"), d.path("secrets", "key.pem"), outside, remember)
 	for _, s := range services {
 		if s.protocol != "" {
 			fmt.Fprintf(&b, "\n[[listener]]\naddress = %q\nprotocol = %q\ntls = %q\n", d.address(s), s.protocol, s.tls)

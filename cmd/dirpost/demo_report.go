@@ -33,7 +33,10 @@ func (d *demo) report() {
 		return
 	}
 	fmt.Fprintf(d.out, "\n  Password of all: %s\n  Everything a program needs to know: %s\n", d.password, d.path("demo.env"))
-	if !d.allowOutbound {
+	switch {
+	case d.smarthost != "":
+		fmt.Fprintf(d.out, "  Mail to outside is sent to %s.\n", d.smarthost)
+	case !d.allowOutbound:
 		fmt.Fprintf(d.out, "  Mail to outside is not sent, it ends in the mailbox outbound@%s (--allow-outbound).\n", demoDomain)
 	}
 	fmt.Fprintf(d.out, "\nTo try, in another terminal:\n\n%s\nCtrl-C ends it.\n", d.commands())
