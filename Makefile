@@ -10,10 +10,12 @@ export GOTOOLCHAIN ?= local
 GOBUILD      = CGO_ENABLED=0 $(GO) build -trimpath
 # What is passed to `dirpost demo` by `make run`: make run DEMO='--users 1000'
 DEMO        ?=
+# What is passed to internal/bench by `make bench`: make bench BENCH='-rounds 1'
+BENCH       ?=
 # How long `make fuzz` spends on each target.
 FUZZTIME    ?= 20s
 
-.PHONY: all build check vet staticcheck rfc packages test-packages test run demo fuzz bench soak acceptance cover install clean help
+.PHONY: all build check vet staticcheck rfc packages test-packages test run demo fuzz bench bench-peers bench-bare bench-go soak acceptance cover install clean help
 .DEFAULT_GOAL := all
 
 all: check build ## check and build
@@ -59,7 +61,18 @@ fuzz: ## run each fuzz target for FUZZTIME
 	  done || exit 1; \
 	done
 
-bench: test-packages build ## measure, and compare with the same SQL without us
+bench: bench-peers bench-bare ## measure Dirpost beside Postfix and Dovecot, and beside bare SQL
+
+bench-peers: build ## all workloads on Dirpost and on its peers: make bench-peers BENCH='-only inbound'
+	@deploy/install-packages.sh run bench
+	@mkdir -p .cache
+	$(GO) build -o .cache/bench ./internal/bench
+	@deploy/bench/run.sh $(BENCH)
+
+bench-bare: test-packages ## what of the same SQL in a bare loop is left
+	$(GO) test -run '^$$' -bench '^(BenchmarkAccept|BenchmarkDeliver|BenchmarkBare)$$' -timeout 20m ./internal/store ./mta/intake
+
+bench-go: test-packages ## all Go benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem -timeout 60m ./...
 
 acceptance: test-packages build ## the slow suites: real clients and peers at length

@@ -1,6 +1,7 @@
 #!/bin/sh
 # peers.sh start DEMO.ENV DIR | stop DIR: Postfix and Dovecot on the directory
 # of a running `dirpost demo`, tuned as an expert would (docs/benchmarks.md).
+# BENCH_SINK=[HOST]:PORT is where mail to outside goes.
 # Writes DIR/peers.env with the same keys as demo.env. Needs root.
 set -eu
 say() { echo "peers: $*" >&2; }
@@ -145,13 +146,14 @@ inet_interfaces = 127.0.0.1
 inet_protocols = ipv4
 myhostname = peer.$DIRPOST_DOMAIN
 mydestination =
-mynetworks =
+mynetworks = 127.0.0.0/8
+relayhost = ${BENCH_SINK:-}
 maillog_file = $dir/postfix.log
 maillog_file_prefixes = $dir
 virtual_mailbox_domains = $DIRPOST_DOMAIN
 virtual_mailbox_maps = proxy:ldap:$dir/mailbox.cf
 virtual_transport = lmtp:unix:$dir/run/bench-lmtp
-smtpd_relay_restrictions = reject_unauth_destination
+smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination
 lmtp_destination_concurrency_limit = 20
 lmtp_connection_cache_destinations = unix:$dir/run/bench-lmtp
 initial_destination_concurrency = 20
@@ -191,6 +193,7 @@ C
 	cat >"$dir/peers.tmp" <<C
 DIRPOST_HOST='127.0.0.1'
 DIRPOST_SMTP_PORT='21025'
+DIRPOST_SUBMISSION_PORT='21025'
 DIRPOST_IMAP_PORT='21143'
 DIRPOST_IMAPS_PORT='21993'
 DIRPOST_POP3_PORT='21110'
@@ -205,5 +208,5 @@ C
 case ${1:-} in
 start) shift; start "$@" ;;
 stop) stop "$2" ;;
-*) sed -n '2,4p' "$0"; exit 2 ;;
+*) sed -n '2,5p' "$0"; exit 2 ;;
 esac

@@ -75,35 +75,53 @@ func family(roots []int) (time.Duration, error) {
 	return time.Duration(sum) * time.Second / ticks, nil
 }
 
-// pss returns the proportional set size of the processes in roots and all
-// below them, octets.
-func pss(roots []int) (int64, error) {
+// memory is the proportional set size of processes, octets: what they do not
+// share, and their part of what they do.
+type memory struct {
+	private int64 // all but shared memory
+	shared  int64 // the database's buffers, as far as they have been touched
+}
+
+func (m memory) minus(o memory) memory { return memory{m.private - o.private, m.shared - o.shared} }
+
+// pss returns the memory of the processes in roots and all below them.
+func pss(roots []int) (sum memory, err error) {
 	all, err := processes()
 	if err != nil {
-		return 0, err
+		return memory{}, err
 	}
 	root := map[int]bool{}
 	for _, pid := range roots {
 		root[pid] = true
 	}
-	var sum int64
 	for pid := range all {
 		for up := pid; up > 1; up = all[up].parent {
-			if !root[up] {
-				continue
-			}
-			b, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
-			if err != nil {
+			if root[up] {
+				sum.add(pid)
 				break
 			}
-			for _, line := range strings.Split(string(b), "\n") {
-				if rest, ok := strings.CutPrefix(line, "Pss:"); ok {
-					kb, _ := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
-					sum += kb << 10
-				}
-			}
-			break
 		}
 	}
 	return sum, nil
+}
+
+// add adds the memory of one process, nothing if it has ended.
+func (m *memory) add(pid int) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		return
+	}
+	for line := range strings.Lines(string(b)) {
+		name, rest, _ := strings.Cut(line, ":")
+		if !strings.HasPrefix(name, "Pss_") {
+			continue
+		}
+		kb, _ := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+		switch name {
+		case "Pss_Anon", "Pss_File":
+			m.private += kb << 10
+		case "Pss_Shmem":
+			m.shared += kb << 10
+		}
+	}
 }

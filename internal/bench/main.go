@@ -12,14 +12,15 @@ import (
 
 func main() {
 	rounds := flag.Int("rounds", 3, "rounds of each cell; the median counts")
-	only := flag.String("only", "", "workloads to run, separated by commas (inbound, logins, pop3, idle, grow, large)")
+	only := flag.String("only", "", "workloads to run, separated by commas (inbound, bare, logins, pop3, relay, list, large, grow, idle)")
 	users := flag.Int("users", 100, "load users that every target has")
 	idles := flag.Int("idle", 1000, "idle sessions")
 	grown := flag.Int("grow", 100_000, "messages that the grown mailbox holds")
 	factor := flag.Float64("messages", 1, "scale of the number of messages")
 	match := flag.String("match", "", "run only inbound cells whose label contains this")
+	sink := flag.String("sink", "", "HOST:PORT of the outside that the targets send to; without it relaying is not measured")
 	flag.Parse()
-	if err := run(flag.Args(), *only, bench{rounds: *rounds, users: *users, idle: *idles, grown: *grown, factor: *factor, match: *match}); err != nil {
+	if err := run(flag.Args(), *only, bench{rounds: *rounds, users: *users, idle: *idles, grown: *grown, factor: *factor, match: *match, sink: *sink}); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -29,7 +30,7 @@ func main() {
 type bench struct {
 	rounds, users, idle, grown int
 	factor                     float64
-	match                      string
+	match, sink                string
 	targets                    []*target
 	out                        *tabwriter.Writer
 	serial                     int
@@ -55,7 +56,7 @@ func run(args []string, only string, b bench) error {
 	for _, w := range []struct {
 		name string
 		run  func(*bench) error
-	}{{"inbound", (*bench).inbound}, {"logins", (*bench).logins}, {"pop3", (*bench).pop3}, {"idle", (*bench).idles}, {"grow", (*bench).grow}, {"large", (*bench).large}} {
+	}{{"inbound", (*bench).inbound}, {"bare", (*bench).bare}, {"logins", (*bench).logins}, {"pop3", (*bench).pop3}, {"relay", (*bench).relay}, {"list", (*bench).list}, {"large", (*bench).large}, {"grow", (*bench).grow}, {"idle", (*bench).idles}} {
 		if only != "" && !slices.Contains(strings.Split(only, ","), w.name) {
 			continue
 		}
@@ -265,7 +266,9 @@ func (b *bench) idles() error {
 			if secure {
 				kind = "TLS"
 			}
-			fmt.Fprintf(b.out, "%d idle sessions, %s\t%s\t%.1f KB each\t\n", b.idle, kind, t.name, float64(after-before)/float64(b.idle)/1000)
+			rise := after.minus(before)
+			fmt.Fprintf(b.out, "%d idle sessions, %s\t%s\t%.1f KB each\tdatabase buffers +%.1f MiB\t\n", b.idle, kind, t.name,
+				float64(rise.private)/float64(b.idle)/1000, mib(rise.shared))
 			b.out.Flush()
 		}
 	}

@@ -14,6 +14,10 @@ type target struct {
 	host             string
 	smtp, imap, pop3 string // host:port
 	imaps            string
+	submission       string
+	database         string // URL, of Dirpost only
+	list             string // address of a list of everybody, "" for none
+	members          int    // of it
 	domain           string
 	password         string
 	pids             []int // roots of its processes
@@ -43,7 +47,9 @@ func readTarget(name, file string) (*target, error) {
 	}
 	t := &target{name: name, host: env["DIRPOST_HOST"], domain: env["DIRPOST_DOMAIN"], password: env["DIRPOST_USER_PASSWORD"]}
 	at := func(key string) string { return t.host + ":" + env["DIRPOST_"+key+"_PORT"] }
-	t.smtp, t.imap, t.pop3, t.imaps = at("SMTP"), at("IMAP"), at("POP3"), at("IMAPS")
+	t.smtp, t.imap, t.pop3, t.imaps, t.submission = at("SMTP"), at("IMAP"), at("POP3"), at("IMAPS"), at("SUBMISSION")
+	t.database, t.list = env["DIRPOST_DATABASE_URL"], env["DIRPOST_LIST"]
+	t.members, _ = strconv.Atoi(env["DIRPOST_LIST_MEMBERS"])
 	for _, s := range strings.Fields(env["DIRPOST_PID"]) {
 		pid, err := strconv.Atoi(s)
 		if err != nil {
