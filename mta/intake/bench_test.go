@@ -16,6 +16,7 @@ import (
 	"dirpost/directory"
 	"dirpost/internal/blob"
 	"dirpost/internal/envelope"
+	"dirpost/internal/event"
 	"dirpost/internal/store"
 	"dirpost/internal/testenv"
 )
@@ -62,7 +63,7 @@ func BenchmarkAccept(b *testing.B) {
 	blobs, log := blob.New(db), slog.New(slog.DiscardHandler)
 	s := store.New(db, blobs, nil, log)
 	d := New(DefaultConfig("mail.corp.example"), Deps{DB: db, Store: s, Blobs: blobs, Queue: &rows{}, Planner: inboxes{s},
-		Directory: directory.NewLive(directory.NewSnapshot([]string{"corp.example"}, people)), Events: events{}, Log: log})
+		Directory: directory.NewLive(directory.NewSnapshot([]string{"corp.example"}, people)), Events: event.Discard, Log: log})
 	from, _ := envelope.ParseAddress("ann@example.net")
 	body := strings.Repeat("The quick brown fox jumps over the lazy dog, and so on 1234.\r\n", 60)
 	var n atomic.Int64

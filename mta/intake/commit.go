@@ -354,7 +354,7 @@ func (d *Door) postpone(ctx context.Context, p *plan, cause error) error {
 func (d *Door) emitAccepted(ctx context.Context, p *plan, delivered []store.Delivered) {
 	trace := p.content.QueueID.String()
 	d.Events.Emit(ctx, event.Event{Level: slog.LevelInfo, Room: "mta/intake", Msg: "message accepted", Trace: trace, Attrs: []slog.Attr{
-		slog.String("session", p.client.Session), slog.String("client", p.client.Addr), slog.String("user", p.client.Login),
+		slog.String("queue_id", trace), slog.String("session", p.client.Session), slog.String("client", p.client.Addr), slog.String("user", p.client.Login),
 		slog.String("from", p.env.ReversePath.String()), slog.Int("nrcpt", len(p.env.Recipients)),
 		slog.Int64("size", int64(len(p.content.Header))+p.content.Body.Size), slog.Int("queued", len(p.queued)),
 	}})
@@ -365,7 +365,7 @@ func (d *Door) emitAccepted(ctx context.Context, p *plan, delivered []store.Deli
 			status = "repeated"
 		}
 		d.Events.Emit(ctx, event.Event{Level: slog.LevelInfo, Room: "mda", Msg: "delivery", Trace: trace, Attrs: []slog.Attr{
-			slog.String("to", r.Recipient.Address.String()), slog.String("orig_to", r.Recipient.Original),
+			slog.String("queue_id", trace), slog.String("to", r.Recipient.Address.String()), slog.String("orig_to", r.Recipient.Original),
 			slog.String("relay", "local"), slog.String("dsn", "2.0.0"), slog.String("status", status),
 		}})
 	}
@@ -379,7 +379,7 @@ func (d *Door) emitRefused(ctx context.Context, t *Transaction, err error) {
 		level = slog.LevelError
 	}
 	d.Events.Emit(ctx, event.Event{Level: level, Room: "mta/intake", Msg: "message refused", Trace: t.QueueID().String(), Attrs: []slog.Attr{
-		slog.String("session", t.client.Session), slog.String("client", t.client.Addr), slog.String("user", t.client.Login),
+		slog.String("queue_id", t.QueueID().String()), slog.String("session", t.client.Session), slog.String("client", t.client.Addr), slog.String("user", t.client.Login),
 		slog.String("from", t.env.ReversePath.String()), slog.Int("nrcpt", len(t.env.Recipients)),
 		slog.Int("code", st.Code), slog.String("dsn", st.Enhanced), slog.Any("err", err),
 	}})

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -39,9 +40,17 @@ func (q *rows) EnqueueTx(_ context.Context, _ postgres.Tx, m *queue.Message, r [
 }
 func (q *rows) Wake() { q.woken++ }
 
-type events struct{}
+// events collects what is emitted.
+type events struct {
+	mu  sync.Mutex // guards all
+	all []event.Event
+}
 
-func (events) Emit(context.Context, event.Event) {}
+func (e *events) Emit(_ context.Context, ev event.Event) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.all = append(e.all, ev)
+}
 
 // inboxes plans every delivery into INBOX; what else a plan may say is the
 // delivery agent's matter.
@@ -57,6 +66,7 @@ type house struct {
 	*Door
 	t     *testing.T
 	queue *rows
+	said  *events
 }
 
 func person(name string, f func(*directory.Entry)) *directory.Entry {
@@ -81,10 +91,10 @@ func newHouse(t *testing.T, entries ...*directory.Entry) *house {
 	if len(entries) == 0 {
 		entries = []*directory.Entry{person("alice", nil), person("bob", nil), person("carol", nil)}
 	}
-	q := &rows{}
-	return &house{t: t, queue: q, Door: New(DefaultConfig("mail.corp.example"), Deps{
+	q, said := &rows{}, &events{}
+	return &house{t: t, queue: q, said: said, Door: New(DefaultConfig("mail.corp.example"), Deps{
 		DB: db, Store: s, Blobs: blobs, Queue: q, Directory: directory.NewLive(directory.NewSnapshot([]string{"corp.example"}, entries)),
-		Planner: inboxes{s}, Events: events{}, Log: log,
+		Planner: inboxes{s}, Events: said, Log: log,
 	})}
 }
 
@@ -177,6 +187,15 @@ func TestDeliver(t *testing.T) {
 		if !strings.Contains(trace, want) {
 			t.Errorf("trace fields lack %q:\n%s", want, trace)
 		}
+	}
+	// One grep for the id that the client got finds everything.
+	for _, e := range h.said.all {
+		if i := slices.IndexFunc(e.Attrs, func(a slog.Attr) bool { return a.Key == "queue_id" }); i < 0 || e.Attrs[i].Value.String() != acc.QueueID.String() {
+			t.Errorf("event %q without the queue id: %v", e.Msg, e.Attrs)
+		}
+	}
+	if len(h.said.all) != 2 {
+		t.Errorf("%d events, want one for the message and one for the mailbox", len(h.said.all))
 	}
 	if acc.Delivered != 1 || acc.Queued != 0 || h.queue.woken != 0 {
 		t.Errorf("accepted %+v, queue woken %d times", acc, h.queue.woken)
