@@ -426,6 +426,35 @@ func TestWatch(t *testing.T) {
 	})
 }
 
+// An administrator ends the sessions of a person; what was remembered of the
+// password goes with them.
+func TestLogOut(t *testing.T) {
+	t.Parallel()
+	b, v, _, _ := newBridge(Config{Remember: time.Hour})
+	var told []string
+	watch := func(uid string) func() {
+		return b.Watch(&Identity{Person: directory.Key("corp:" + uid)}, func(reason string) { told = append(told, uid+" "+reason) })
+	}
+	cancel := watch("alice")
+	watch("alice")
+	watch("bob")
+	for range 2 {
+		if _, err := b.Login(t.Context(), client, "alice", "right"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := b.LogOut("corp:alice", "stolen laptop"); n != 2 || !slices.Equal(told, []string{"alice stolen laptop", "alice stolen laptop"}) {
+		t.Errorf("%d sessions, told %q", n, told)
+	}
+	cancel()
+	if n := b.LogOut("corp:alice", "again"); n != 0 || len(told) != 2 {
+		t.Errorf("%d sessions were there twice, told %q", n, told)
+	}
+	if _, err := b.Login(t.Context(), client, "alice", "right"); err != nil || v.binds != 2 {
+		t.Errorf("the next login: %v, %d binds, want 2", err, v.binds)
+	}
+}
+
 func TestPasswordIsRedacted(t *testing.T) {
 	t.Parallel()
 	a := struct{ Pass password }{secret}

@@ -65,6 +65,17 @@ func (m *memory) has(e *directory.Entry, pass password, now time.Time) bool {
 	return ok
 }
 
+// forget forgets all that is known of a person.
+func (m *memory) forget(person directory.Key) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for sum, r := range m.known {
+		if r.entry.Key == person {
+			delete(m.known, sum)
+		}
+	}
+}
+
 // add remembers that pass is right for e.
 func (m *memory) add(e *directory.Entry, pass password, until time.Time) {
 	if m.max == 0 {

@@ -13,7 +13,7 @@ type watch struct {
 }
 
 // Watch calls f once when the person of id may no longer be logged in:
-// disabled, expired, or gone from the directory. A lockout or a password that
+// disabled, expired, gone from the directory, or logged out (LogOut). A lockout or a password that
 // is due for change closes no session. f must not block. If the person is out
 // already, f is called before Watch returns.
 func (b *Bridge) Watch(id *Identity, f func(reason string)) (cancel func()) {
@@ -30,6 +30,26 @@ func (b *Bridge) Watch(id *Identity, f func(reason string)) (cancel func()) {
 		defer b.mu.Unlock()
 		b.dropLocked(id.Person, w)
 	}
+}
+
+// LogOut ends all sessions of a person on this node, and forgets the passwords that
+// it remembers of them. It returns how many sessions there were. The person may log
+// in again: what keeps somebody out is the directory.
+func (b *Bridge) LogOut(person directory.Key, reason string) int {
+	b.memory.forget(person)
+	b.mu.Lock()
+	tell := make([]*watch, 0, len(b.watches[person]))
+	for w := range b.watches[person] {
+		tell = append(tell, w)
+	}
+	for _, w := range tell {
+		b.dropLocked(person, w)
+	}
+	b.mu.Unlock()
+	for _, w := range tell {
+		w.f(reason)
+	}
+	return len(tell)
 }
 
 func (b *Bridge) dropLocked(person directory.Key, w *watch) {

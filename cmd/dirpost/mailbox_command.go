@@ -9,6 +9,7 @@ import (
 	"text/tabwriter"
 
 	"dirpost/internal/blob"
+	"dirpost/internal/bus"
 	"dirpost/internal/envelope"
 	"dirpost/internal/postgres"
 	"dirpost/internal/store"
@@ -19,7 +20,7 @@ import (
 // mailboxCommand is `dirpost mailbox`.
 func mailboxCommand(path *string, std streams) *cobra.Command {
 	c := &cobra.Command{
-		Use: "mailbox", Short: "Look at people's mailboxes, and attach them to their owners",
+		Use: "mailbox", Short: "Look at people's mailboxes, attach them to their owners, end sessions",
 		Long: `An account, all mailboxes of a person, belongs to the key of a directory entry:
 DIRECTORY:UUID, the entryUUID or objectGUID, and never to a name or an address.
 An entry that was deleted and made again has a new key; 'attach' gives it the
@@ -53,6 +54,24 @@ PERSON is a login name, an address, or a key.`,
 					return fmt.Errorf("attach %s to %s: %w", args[0], args[1], err)
 				}
 				_, err = fmt.Fprintf(std.out, "The mailboxes of %s belong to %s now.\n", args[0], args[1])
+				return err
+			})
+		},
+	}, &cobra.Command{
+		Use: "logout PERSON", Short: "End the sessions of a person on all nodes", Args: cobra.ExactArgs(1),
+		Long: `Logout ends what a person has open on any node, and makes the nodes forget a
+password that they remember. Nobody is kept out by it: disable the entry in the
+directory, or change its password, first.`,
+		RunE: func(c *cobra.Command, args []string) error {
+			return withStore(c.Context(), *path, std, func(ctx context.Context, t *storeTools) error {
+				key, err := t.key(ctx, args[0])
+				if err != nil {
+					return err
+				}
+				if err := bus.Send(ctx, t.db, bus.TopicKill, key); err != nil {
+					return fmt.Errorf("tell the nodes: %w", err)
+				}
+				_, err = fmt.Fprintf(std.out, "The nodes were told to end the sessions of %s.\n", args[0])
 				return err
 			})
 		},

@@ -37,6 +37,12 @@ func TestMailboxCommand(t *testing.T) {
 		t.Errorf("as JSON: %s", out)
 	}
 
+	session := s.login("yuki")
+	if code, out := command("logout", "yuki@corp.example"); code != 0 || !strings.Contains(out, "told") {
+		t.Errorf("logout: exit %d, %s", code, out)
+	}
+	<-session.Closed() // the server has said goodbye
+
 	// Deleted and made again: a new entryUUID, and an empty mailbox.
 	old := s.uuid("yuki")
 	conn := s.admin()

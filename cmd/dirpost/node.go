@@ -183,6 +183,11 @@ func (n *node) buildAuth(context.Context) error {
 		return fmt.Errorf("auth: %w", err)
 	}
 	n.auth = auth.New(c, n.live, n.verifiers, n.events)
+	n.closers = append(n.closers, n.bus.Subscribe(bus.TopicKill, func(person string) {
+		if sessions := n.auth.LogOut(directory.Key(person), "logged out by the administrator"); sessions > 0 {
+			n.log.Info("person logged out", "user", person, "count", sessions)
+		}
+	}))
 	return nil
 }
 

@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"math"
 	"math/rand/v2"
@@ -192,6 +193,20 @@ func (b *Bus) Publish(topic, payload string) {
 	b.mu.Unlock()
 	b.flushSoon()
 }
+
+// Send hands payload to the subscribers of topic on all nodes, for a command that
+// is no node itself. When it returns, the database has the hint.
+func Send(ctx context.Context, db *postgres.DB, topic, payload string) error {
+	if len(topic)+len(payload) > maxPublish {
+		return fmt.Errorf("hint of %d octets is too large", len(payload))
+	}
+	var out outbox
+	out.topic(topic, payload)
+	return db.Notify(ctx, channel, out.payloads(noNode))
+}
+
+// noNode is the sender of what no node sends.
+const noNode = ""
 
 // deliver calls the subscribers of topic.
 func (b *Bus) deliver(topic, payload, way string) {

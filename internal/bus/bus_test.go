@@ -153,6 +153,14 @@ func TestBetweenNodes(t *testing.T) {
 	if got := <-killed; got != "corp:\"ü\n1" {
 		t.Errorf("got %q", got)
 	}
+	nodes := func() int { b.mu.Lock(); defer b.mu.Unlock(); return len(b.nodes) }
+	known := nodes()
+	if err := Send(t.Context(), a.db, TopicKill, "corp:2"); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-killed; got != "corp:2" || nodes() != known {
+		t.Errorf("a command's: got %q, %d nodes instead of %d", got, nodes(), known)
+	}
 	// The echo has come with the same notifications as what B got.
 	select {
 	case s := <-atA:

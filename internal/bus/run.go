@@ -47,7 +47,9 @@ func (b *Bus) receive(payload string) {
 		return
 	}
 	b.mu.Lock()
-	b.nodes[r.node] = time.Now()
+	if r.node != noNode {
+		b.nodes[r.node] = time.Now()
+	}
 	b.connected.Set(float64(len(b.nodes)))
 	if r.hello {
 		b.pending.topic(topicHere, "")
