@@ -4,6 +4,10 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"dirpost/internal/blob"
+	"dirpost/internal/store"
+	"dirpost/mta/queue"
 )
 
 const plain = "From: friend@partner.example\r\nTo: bob@corp.example\r\nSubject: plain\r\nMessage-ID: <plain@partner.example>\r\nDate: Sat, 21 Nov 2026 10:00:00 +0000\r\n\r\nHello.\r\n..dot\r\n"
@@ -155,5 +159,20 @@ func TestSink(t *testing.T) {
 	got := s.await("erik", "Shared/outbound@corp.example", 1)
 	if !strings.Contains(got[0], "Subject: out\r\n") || !strings.Contains(got[0], "Delivered-To: ") {
 		t.Errorf("outbound@: %q", got)
+	}
+}
+
+// TestPurge: the server's role may take away what is past its time.
+func TestPurge(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, "")
+	db, err := openDatabase(t.Context(), s.file, testLog(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	q := queue.New(db, queue.Config{})
+	if _, err := store.New(db, blob.New(db), noHints{}, testLog(t)).Purge(t.Context(), s.file.retention(), q.References); err != nil {
+		t.Error(err)
 	}
 }

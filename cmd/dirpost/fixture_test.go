@@ -64,8 +64,13 @@ func newSystem(t *testing.T, extra string) *system {
 	t.Helper()
 	s := &system{t: t, slapd: testenv.Slapd(t), cert: testenv.Certificate(t), dir: shortDir(t), addr: make(map[string]string)}
 	url := testenv.DurablePostgresURL(t)
-	if err := postgres.Migrate(t.Context(), url, postgres.Roles{}, testLog(t)); err != nil {
+	// Nodes serve as the role that may change rows and nothing else.
+	if err := postgres.Migrate(t.Context(), url, postgres.Roles{Serve: "dirpost_serve", Read: "dirpost_read"}, testLog(t)); err != nil {
 		t.Fatal(err)
+	}
+	url = strings.Replace(url, "postgres://postgres@", "postgres://dirpost_serve@", 1)
+	if !strings.Contains(url, "dirpost_serve") {
+		t.Fatalf("no role in %s", url)
 	}
 	write := func(name, text string) string {
 		path := filepath.Join(s.dir, name)

@@ -130,7 +130,7 @@ func (n *node) name() string {
 	if err != nil {
 		host = n.file.Server.Name
 	}
-	return fmt.Sprintf("%s/%d/%p", host, os.Getpid(), n)
+	return fmt.Sprintf("%s/%d/%s", host, os.Getpid(), envelope.QueueID(n.db.NewID()))
 }
 
 // has reports whether the node has one of these roles.
