@@ -245,6 +245,12 @@ func (c *Conn) releaseWriter() {
 	}
 }
 
+// QuickAck helps a client that sends what belongs together in two writes, such as
+// an IMAP literal and the end of its line: by Nagle's algorithm its second one
+// waits for our acknowledgement of the first, which is otherwise delayed by
+// 40 ms. It is for the moment when more must come and nothing is to be said.
+func (c *Conn) QuickAck() { c.sock.quickAck() }
+
 // CanStartTLS reports whether StartTLS is possible now.
 func (c *Conn) CanStartTLS() bool { return c.tls == nil && c.config != nil }
 

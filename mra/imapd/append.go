@@ -124,6 +124,9 @@ func (c *conn) receive(ctx context.Context, dec *wire.Decoder, h appendHead) (*s
 	defer in.body.Abort()
 	canonical := message.NewCanonicalWriter(in)
 	n, err := io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(canonical, &in.last)}, dec.OpenLiteral(h.literal), make([]byte, 32<<10))
+	if c.mc.Reader().Buffered() == 0 {
+		c.mc.QuickAck() // imaplib and others send the end of the line apart
+	}
 	dec.CloseLiteral()
 	if derr := dec.Err(); derr != nil {
 		return nil, derr
