@@ -361,6 +361,7 @@ func (n *node) buildLocal(context.Context) error {
 	}
 	c := smtpd.DefaultConfig(smtpd.MX, n.file.Server.Name)
 	c.MaxSize, c.MaxRecipients, c.GreetPause = int64(n.file.MTA.MaxSize), n.file.MTA.MaxRecipients, 0
+	c.Impatient = true
 	s := &localServer{path: n.file.Server.Socket, domain: domain, config: c, door: n.door, events: n.events, log: n.log}
 	socket, err := s.listen()
 	if err != nil {

@@ -57,6 +57,9 @@ type Config struct {
 	ErrorDelay      time.Duration
 	MaxAuthFailures int
 
+	// Impatient lets clients of an MX send before they are asked: those of
+	// this machine, whose programs write a whole dialogue at once (-bs).
+	Impatient bool
 	// GreetPause is how long a client of an MX must wait for the banner; one
 	// that talks earlier is refused. 0 refuses those who have talked already
 	// when the connection is accepted.

@@ -167,7 +167,7 @@ func (c *conn) greet(ctx context.Context) error {
 		c.turnAway(ctx, v.Status, v.Check+": "+v.Reason)
 		return c.dead
 	}
-	if c.srv.cfg.Role == MX && c.talksEarly(ctx) {
+	if c.insistsOnOrder() && c.talksEarly(ctx) {
 		c.srv.deps.Policy.Leave(&c.facts)
 		c.turnAway(ctx, statusEarly, "client talks before the banner")
 		return c.dead

@@ -24,7 +24,7 @@ func data(ctx context.Context, c *conn, _ []byte) error {
 	if err := c.contentAllowed(ctx); err != nil {
 		return c.refuse(ctx, "DATA", err)
 	}
-	if c.srv.cfg.Role == MX && !c.in.empty() {
+	if c.insistsOnOrder() && !c.in.empty() {
 		// Content before 354 is how a smuggled message arrives.
 		return c.outOfSync(ctx, "DATA")
 	}

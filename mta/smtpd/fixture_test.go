@@ -371,6 +371,8 @@ func given(text string, role *Role, sets *[]func(*Config, *Deps)) error {
 		return set(func(_ *Config, d *Deps) { d.Auth.(*gate).clear = true })
 	case "no-tls":
 		return set(func(_ *Config, d *Deps) { d.TLS = nil })
+	case "impatient":
+		return set(func(c *Config, _ *Deps) { c.Impatient = true })
 	case "size":
 		return set(func(c *Config, _ *Deps) { c.MaxSize = int64(n) })
 	case "line":

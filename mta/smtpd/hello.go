@@ -27,7 +27,7 @@ const maxHelo = 255
 // §4.1.4). Nearly anything is taken for a name, since refusing a client for it is
 // forbidden; policy may judge it with the rest (RFC 5321 §4.1.4, §4.1.3).
 func (c *conn) greeting(ctx context.Context, verb string, arg []byte) (bool, error) {
-	if c.srv.cfg.Role == MX && !c.in.empty() {
+	if c.insistsOnOrder() && !c.in.empty() {
 		// Whatever follows was sent without waiting for the banner or the list
 		// of extensions (RFC 2920 §3.1).
 		return false, c.outOfSync(ctx, verb)
@@ -46,6 +46,10 @@ func (c *conn) greeting(ctx context.Context, verb string, arg []byte) (bool, err
 	}
 	return true, nil
 }
+
+// insistsOnOrder reports whether a client that sends what it was not asked for
+// is taken for no mail server.
+func (c *conn) insistsOnOrder() bool { return c.srv.cfg.Role == MX && !c.srv.cfg.Impatient }
 
 // outOfSync ends a conversation in which the client sends what it cannot know to
 // be wanted. It is never a mail server that waits for answers.
