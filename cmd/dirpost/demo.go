@@ -92,8 +92,9 @@ func runDemo(ctx context.Context, o demoOptions, std streams) (err error) {
 	if err != nil || ip.IsUnspecified() {
 		return fmt.Errorf("--host %s: must be one IP address of this machine, such as 127.0.0.1", o.host)
 	}
-	if o.portBase < 0 || o.portBase+4190 > 65535 {
-		return fmt.Errorf("--port-base %d: must be between 0 and %d", o.portBase, 65535-4190)
+	// Below it the private slapd, which is not root, could not open its port.
+	if lowest, highest := 1024-389, 65535-4190; o.portBase < lowest || o.portBase > highest {
+		return fmt.Errorf("--port-base %d: must be between %d and %d", o.portBase, lowest, highest)
 	}
 	if o.dir, err = filepath.Abs(o.dir); err != nil {
 		return err
