@@ -287,6 +287,7 @@ type feeding struct {
 	worked  bool             // it has been complete since the last failure
 	failed  bool             // a failure has been logged
 	seen    map[Key]struct{} // named since Begin
+	braked  time.Time        // since when too many are missing to be believed, zero: they are not
 	written time.Time        // when "nothing new" was last written down
 }
 
@@ -369,18 +370,54 @@ func (g *feeding) changes(b Batch) []Change {
 		}
 	}
 	if b.Complete && b.Vanish {
-		prefix := g.source.Name() + ":"
-		for packed := range s.packed() {
-			key := packedKey(packed)
-			if _, named := g.seen[key]; !named && strings.HasPrefix(string(key), prefix) {
-				changes = append(changes, Change{Key: key})
-			}
-		}
+		changes = append(changes, g.vanished(s)...)
 	}
 	if b.Complete {
 		g.seen = nil
 	}
 	return changes
+}
+
+// A comparison by which more than vanishLeast entries and more than vanishShare of
+// a directory are gone is believed when it still says so after vanishAfter: a
+// filter that was changed, or rights that were taken from the account that reads,
+// look the same, and mail for people who are still there must not be returned.
+// Whoever really has left cannot log in meanwhile, and what the source itself
+// tells to be gone is gone at once.
+const (
+	vanishLeast = 20
+	vanishShare = 0.1
+	vanishAfter = 24 * time.Hour
+)
+
+// vanished returns the end of the entries that the comparison has not named.
+func (g *feeding) vanished(s *Snapshot) []Change {
+	prefix := g.source.Name() + ":"
+	var gone []Change
+	all := 0
+	for packed := range s.packed() {
+		key := packedKey(packed)
+		if !strings.HasPrefix(string(key), prefix) {
+			continue
+		}
+		all++
+		if _, named := g.seen[key]; !named {
+			gone = append(gone, Change{Key: key})
+		}
+	}
+	if len(gone) <= vanishLeast || float64(len(gone)) <= vanishShare*float64(all) {
+		g.braked = time.Time{}
+		return gone
+	}
+	if g.braked.IsZero() {
+		g.braked = time.Now()
+		g.f.log.Error("a comparison misses many entries of the directory; they are kept for a day, unless they come back: look at its filter, its base and the rights of its account",
+			"directory", g.source.Name(), "missing", len(gone), "entries", all)
+	}
+	if time.Since(g.braked) < vanishAfter {
+		return nil
+	}
+	return gone
 }
 
 func (g *feeding) see(key Key) {

@@ -296,13 +296,34 @@ func TestBadCookie(t *testing.T) {
 	t.Parallel()
 	s := testenv.Slapd(t)
 	db, h := testenv.Database(t), &hints{}
-	_, err := db.Exec(t.Context(), postgres.Background, "insert into directory_source (name, cookie) values ('corp', 'rid=000,csn=garbage')")
+	c := client(t, config(t, s))
+	cookie := append(c.Source(quiet).(*syncrepl).view(), "rid=000,csn=garbage"...)
+	_, err := db.Exec(t.Context(), postgres.Background, "insert into directory_source (name, cookie) values ('corp', $1)", cookie)
 	must(t, err)
-	n := start(t, db, h, client(t, config(t, s)))
+	n := start(t, db, h, c)
 	n.untilComplete(t)
 	if home(n.live.Snapshot(), "alice@corp.example") != "here" {
 		t.Error("alice is not here")
 	}
+}
+
+// Another filter finds people about whom the server has nothing to say since the
+// last cookie. They exist, and mail for them must not be refused.
+func TestFilterChanged(t *testing.T) {
+	t.Parallel()
+	s := testenv.Slapd(t)
+	db, h := testenv.Database(t), &hints{}
+	cfg := config(t, s)
+	cfg.Filter = "(&" + openLDAPFilter + "(!(uid=bob)))"
+	n := start(t, db, h, client(t, cfg))
+	n.untilComplete(t)
+	if got := home(n.live.Snapshot(), "bob@corp.example"); got != "nobody" {
+		t.Fatalf("bob is %s", got)
+	}
+	n.stop()
+	start(t, db, h, client(t, config(t, s))).until(t, "bob is found", func(s *directory.Snapshot) bool {
+		return home(s, "bob@corp.example") == "here"
+	})
 }
 
 // A renamed container moves everybody in it, and syncrepl does not say so.

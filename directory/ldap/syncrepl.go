@@ -1,7 +1,9 @@
 package ldap
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"strings"
@@ -37,6 +39,7 @@ func (s *syncrepl) Follow(ctx context.Context, cookie []byte, emit func(context.
 	if err := s.client.readBase(ctx, c); err != nil {
 		return err
 	}
+	cookie = s.ownCookie(cookie)
 	// The library's time-out would end the persist phase. What bounds waiting
 	// here is the probe.
 	c.SetTimeout(0)
@@ -71,6 +74,31 @@ func (s *syncrepl) Follow(ctx context.Context, cookie []byte, emit func(context.
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// viewVersion moves on when this program reads the same entries in another way.
+const viewVersion = 1
+
+// view is a hash of what is asked for and how it is read. It stands before each
+// cookie: the server tells what has changed since a cookie, and nothing about
+// entries that another filter or another mapping would see for the first time.
+func (b *base) view() []byte {
+	cfg := b.client.cfg
+	h := sha256.New()
+	fmt.Fprintf(h, "%d %q %q %q %q %t %q %q", viewVersion, cfg.Preset, cfg.Base, cfg.Filter, cfg.Domain, cfg.AliasLogins, cfg.Mapping, b.mapper.attributes)
+	return h.Sum(nil)[:viewSize]
+}
+
+const viewSize = 16
+
+// ownCookie returns the server's part of a cookie, nil if it belongs to another
+// view: then everything is compared once.
+func (b *base) ownCookie(cookie []byte) []byte {
+	rest, ok := bytes.CutPrefix(cookie, b.view())
+	if !ok {
+		return nil
+	}
+	return rest
 }
 
 // message is one answer of the server.
@@ -190,6 +218,8 @@ func (y *syncSession) flush(ctx context.Context) error {
 		// Until the refresh is over the old cookie stands: after a break it
 		// begins again where it began.
 		b.Cookie = nil
+	} else if len(b.Cookie) > 0 {
+		b.Cookie = append(y.view(), b.Cookie...)
 	}
 	y.batch, y.news = directory.Batch{}, false
 	return y.emit(ctx, b)
