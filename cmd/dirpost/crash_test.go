@@ -29,6 +29,8 @@ type crash struct {
 	unsure atomic.Int64               // the connection broke behind the content: nobody knows
 	count  atomic.Int64               // acknowledged
 	resent atomic.Int64
+	// deferred counts the answers with 4xx.
+	deferred atomic.Int64
 }
 
 // TestKill9: while 1,000 messages come in, the node is killed again and again.
@@ -88,7 +90,7 @@ func TestKill9(t *testing.T) {
 
 // send sends message i until it is acknowledged, always the same octets.
 func (c *crash) send(t *testing.T, i int) {
-	msg := fmt.Sprintf("From: sender@partner.example\r\nTo: alice@corp.example\r\nSubject: crash %d\r\nMessage-ID: <crash-%d@partner.example>\r\nDate: Sat, 21 Nov 2026 10:00:00 +0000\r\n\r\n%s\r\n", i, i, strings.Repeat(fmt.Sprintf("line of message %d\r\n", i), 40))
+	msg := crashMessage(i)
 	deadline := time.Now().Add(2 * time.Minute)
 	for try := 0; time.Now().Before(deadline); try++ {
 		unsure, err := c.attempt(msg)
@@ -105,12 +107,20 @@ func (c *crash) send(t *testing.T, i int) {
 			t.Errorf("message %d: %v", i, err)
 			return
 		}
+		if reply != nil {
+			c.deferred.Add(1)
+		}
 		if unsure {
 			c.unsure.Add(1)
 		}
 		time.Sleep(20 * time.Millisecond) // the node is being started again
 	}
 	t.Errorf("message %d was not acknowledged in time", i)
+}
+
+// crashMessage is message i, the same octets each time.
+func crashMessage(i int) string {
+	return fmt.Sprintf("From: sender@partner.example\r\nTo: alice@corp.example\r\nSubject: crash %d\r\nMessage-ID: <crash-%d@partner.example>\r\nDate: Sat, 21 Nov 2026 10:00:00 +0000\r\n\r\n%s\r\n", i, i, strings.Repeat(fmt.Sprintf("line of message %d\r\n", i), 40))
 }
 
 // attempt is one transaction; unsure says that the content was sent and no

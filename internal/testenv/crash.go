@@ -40,11 +40,20 @@ func (p *CrashPostgres) Crash(t testing.TB) {
 	t.Helper()
 	p.s.pg.Signal(syscall.SIGQUIT)
 	<-p.s.pg.Done()
+	p.Start(t)
+}
+
+// Stop shuts the server down, as for an upgrade: sessions are cut off.
+func (p *CrashPostgres) Stop() { p.s.pg.Stop(10 * time.Second) }
+
+// Start starts it again.
+func (p *CrashPostgres) Start(t testing.TB) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	pg, err := child.StartPostgres(ctx, p.s.cfg)
 	if err != nil {
-		t.Fatalf("start after a crash: %v", err)
+		t.Fatalf("start Postgres again: %v", err)
 	}
 	p.s.pg = pg
 }
