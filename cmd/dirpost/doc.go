@@ -14,5 +14,14 @@
 // # Security
 //
 // Secrets are references, "file:PATH" or "credential:NAME"; they never stand in
-// the configuration, in arguments or in the log.
+// the configuration, in arguments or in the log. A node reads those of its roles
+// only.
+//
+// The local socket takes a login name of this machine for the directory's person
+// of that name: who can make accounts on a mail host can send as anybody anyway.
+//
+// # Bugs
+//
+// sendmail has no spool of its own: without a node on the machine it takes
+// nothing and exits with 75, and its caller tries again.
 package main
