@@ -234,8 +234,7 @@ func (c *conn) setSeen(ctx context.Context, uids []imap.UID) ([]imap.UID, error)
 	if _, err := c.srv.store.StoreFlags(ctx, m.key.Account, m.key.Mailbox, unseen, store.FlagChange{Add: store.FlagSeen}); err != nil {
 		return nil, err
 	}
-	m.stale.Store(false)
-	view, err := c.srv.store.Open(ctx, m.key.Account, m.key.Mailbox)
+	view, err := c.look(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"dirpost/directory"
 	"dirpost/internal/dialog"
+	"dirpost/internal/postgres"
 )
 
 // RFC 9051 §6.2.3, §11.2: without TLS nobody can log in, and the capabilities say
@@ -66,5 +67,52 @@ func TestAccessWithdrawn(t *testing.T) {
 	}
 	if line, err := r.ReadString('\n'); !strings.HasPrefix(line, "* BYE") {
 		t.Errorf("%q, %v", line, err)
+	}
+}
+
+// The database is away for a moment while a session looks what has changed: the
+// client is told of it later, and of all of it (RFC 9051 §5.2).
+func TestNothingLostInAnOutage(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, nil)
+	if err := f.given(t, "p1", "INBOX: 1 messages"); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := f.dial("p1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(time.Minute))
+	r := bufio.NewReader(conn)
+	do := func(command string) (all string) {
+		t.Helper()
+		fmt.Fprintf(conn, "a %s\r\n", command)
+		for !strings.Contains(all, "\r\na ") && !strings.HasPrefix(all, "a ") {
+			line, err := r.ReadString('\n')
+			if err != nil {
+				t.Fatalf("%s: %q %v", command, all, err)
+			}
+			all += line
+		}
+		return all
+	}
+	exec := func(sql string) {
+		t.Helper()
+		if _, err := f.db.Exec(t.Context(), postgres.Background, sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	do("SELECT INBOX")
+	if err := f.put(t.Context(), "p1", "INBOX", "Subject: s\r\n\r\nx\r\n", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	exec(`alter table mailbox rename column recent_uid to away`)
+	if got := do("NOOP"); !strings.Contains(got, "a NO [UNAVAILABLE]") {
+		t.Errorf("while the database is away: %q", got)
+	}
+	exec(`alter table mailbox rename column away to recent_uid`)
+	if got := do("UID SEARCH ALL"); !strings.Contains(got, "* 2 EXISTS") {
+		t.Errorf("when it is back: %q", got)
 	}
 }

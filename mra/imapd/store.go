@@ -136,9 +136,8 @@ func (a *storeArgs) after(old, f store.Flags) store.Flags {
 // changed too, so that the client knows them all (RFC 9051 §6.4.6), or with
 // their new modseq (RFC 7162 §3.1.3).
 func (c *conn) answerStore(ctx context.Context, a storeArgs, f store.Flags, uids []imap.UID, r store.StoreResult, byUID bool) error {
-	m, old := c.sel, c.sel.view
-	m.stale.Store(false)
-	view, err := c.srv.store.Open(ctx, m.key.Account, m.key.Mailbox)
+	old := c.sel.view
+	view, err := c.look(ctx)
 	if err != nil {
 		return err
 	}

@@ -18,17 +18,26 @@ func (c *conn) sync(ctx context.Context, expunge bool) error {
 	if err := c.checkAccess(); err != nil {
 		return err
 	}
-	m := c.sel
-	m.stale.Store(false) // before looking, so that no hint is lost
-	view, err := c.srv.store.Open(ctx, m.key.Account, m.key.Mailbox)
+	view, err := c.look(ctx)
 	if errors.Is(err, store.ErrNotFound) {
 		return errMailboxGone
 	}
 	if err != nil {
-		m.stale.Store(true)
 		return err
 	}
 	return c.announce(ctx, view, announcement{expunge: expunge})
+}
+
+// look returns the selected mailbox as it is now. The hint that it has changed is
+// dealt with by that, unless it fails.
+func (c *conn) look(ctx context.Context) (*store.View, error) {
+	m := c.sel
+	m.stale.Store(false) // before looking, so that no hint is lost
+	view, err := c.srv.store.Open(ctx, m.key.Account, m.key.Mailbox)
+	if err != nil {
+		m.stale.Store(true)
+	}
+	return view, err
 }
 
 // announcement says what announce tells.
@@ -37,12 +46,18 @@ type announcement struct {
 	handled []imap.UID // ascending: the caller tells their flags itself
 }
 
-// announce replaces the view by a newer one and tells the client the difference.
+// announce replaces the view by a newer one and tells the client the difference:
+// all of it or, when the store cannot be asked what that takes, nothing; then the
+// next look finds the same difference again.
 func (c *conn) announce(ctx context.Context, view *store.View, a announcement) error {
 	m, known := c.sel, c.sel.count()
 	var diff store.Diff
 	if view != m.view {
 		diff = view.Diff(m.view)
+	}
+	if err := c.prepare(ctx, view, diff, a); err != nil {
+		m.stale.Store(true)
+		return err
 	}
 	if len(diff.Vanished) > 0 {
 		m.ghosts = merge(m.ghosts, diff.Vanished)
@@ -53,9 +68,8 @@ func (c *conn) announce(ctx context.Context, view *store.View, a announcement) e
 		c.expungeGhosts()
 	}
 	if len(diff.New) > 0 && m.count() != known {
-		if err := c.announceNew(ctx); err != nil {
-			return err
-		}
+		c.untagged(strconv.FormatUint(uint64(m.count()), 10) + " EXISTS")
+		c.untagged(strconv.Itoa(m.countRecent()) + " RECENT")
 	}
 	for _, uid := range diff.Changed {
 		if _, ok := slices.BinarySearch(a.handled, uid); ok {
@@ -70,19 +84,27 @@ func (c *conn) announce(ctx context.Context, view *store.View, a announcement) e
 	return c.broken
 }
 
-// announceNew tells that the mailbox has grown.
-func (c *conn) announceNew(ctx context.Context) error {
+// prepare asks the store for what announce needs: which messages are \Recent here,
+// and the names of keywords.
+func (c *conn) prepare(ctx context.Context, view *store.View, diff store.Diff, a announcement) error {
 	m := c.sel
-	if !m.readOnly {
+	if len(diff.New) > 0 && !m.readOnly {
 		first, next, err := c.srv.store.ClaimRecent(ctx, m.key.Account, m.key.Mailbox)
 		if err != nil {
 			return err
 		}
 		m.addRecent(first, next)
 	}
-	c.untagged(strconv.FormatUint(uint64(m.count()), 10) + " EXISTS")
-	c.untagged(strconv.Itoa(m.countRecent()) + " RECENT")
-	return nil
+	var flags store.Flags
+	for _, uid := range diff.Changed {
+		if _, ok := slices.BinarySearch(a.handled, uid); ok {
+			continue
+		}
+		if i, ok := view.Index(uid); ok {
+			flags |= view.Flags(i)
+		}
+	}
+	return c.announceKeywords(ctx, flags)
 }
 
 // expungeGhosts sends the EXPUNGE responses that were held back, from the last
