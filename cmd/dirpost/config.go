@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"dirpost/directory/ldap"
 	"dirpost/internal/envelope"
 	"dirpost/mda"
 	"dirpost/mta/policy"
@@ -77,8 +78,13 @@ type DirectorySection struct {
 	ServerName   string              `toml:"server_name"`
 	Base         string              `toml:"base"`
 	Filter       string              `toml:"filter"`
+	Bind         string              `toml:"bind"`
 	BindDN       string              `toml:"bind_dn"`
 	BindPassword Secret              `toml:"bind_password"`
+	Principal    string              `toml:"principal"`
+	Realm        string              `toml:"realm"`
+	Keytab       Secret              `toml:"keytab"`
+	KDC          []string            `toml:"kdc"`
 	Domain       string              `toml:"domain"`
 	AliasLogins  bool                `toml:"alias_logins"`
 	Follow       string              `toml:"follow"`
@@ -405,10 +411,18 @@ func (f *File) checkFiles() error {
 	secrets := []Secret{f.Server.SealingKey, f.MTA.SmarthostPassword}
 	for _, d := range f.Directory {
 		secrets = append(secrets, d.BindPassword)
+		if d.Bind == ldap.BindGSSAPI {
+			secrets = append(secrets, d.Keytab)
+		}
 	}
 	for _, s := range secrets {
 		if _, err := s.Resolve(); err != nil {
 			errs = append(errs, err)
+		}
+	}
+	for name, d := range f.Directory {
+		if err := d.checkKeytab(); err != nil {
+			errs = append(errs, fmt.Errorf("directory.%s.keytab: %w", name, err))
 		}
 	}
 	for _, c := range f.TLS.Certificate {

@@ -86,6 +86,8 @@ func TestConfigErrors(t *testing.T) {
 		"no domain":        {"local = [\"example.com\"]", "local = []", "domains.local: there must be a domain"},
 		"bad protocol":     {"protocol = \"pop3\"", "protocol = \"pop\"", `protocol: "pop" is none of`},
 		"bad server":       {"\"ldaps://ldap.example.com\"", "\"ldap.example.com\"", "directory.corp: "},
+		"kerberos in TLS":  {"#bind = \"simple\"", "bind = \"gssapi\"", `urls: "ldaps://ldap.example.com": with bind = "gssapi" want ldap://`},
+		"two accounts":     {"#bind = \"simple\"", "bind = \"gssapi\"", `bind_dn and bind_password: not with bind = "gssapi"`},
 		"syntax":           {"[log]", "[log", "line "},
 		"starttls in http": {"protocol = \"http\"\ntls = \"implicit\"", "protocol = \"http\"\ntls = \"starttls\"", "there is no STARTTLS in HTTP"},
 	} {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"dirpost/directory"
+	"dirpost/directory/ldap"
 	"dirpost/internal/bus"
 	"dirpost/internal/postgres"
 	"dirpost/mta/queue"
@@ -134,10 +135,23 @@ func (d *doctor) directory(ctx context.Context, name string) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	if err := client.Check(ctx); err != nil {
-		d.bad("directory "+name, "are urls, ca, bind_dn and bind_password right? Mail goes on with what was read last; nobody can log in", err)
+		d.bad("directory "+name, d.file.Directory[name].hint()+" Mail goes on with what was read last; nobody can log in", err)
+		return
+	}
+	// With a GSSAPI bind, what is read does not show whether people can log in.
+	if err := client.CheckLogin(ctx); err != nil {
+		d.bad("directory "+name, "is ca right, and does the server take StartTLS? Nobody can log in", err)
 		return
 	}
 	d.ok("directory "+name, "answers at %s", strings.Join(d.file.Directory[name].URLs, ", "))
+}
+
+// hint names what the account of a directory stands on.
+func (d DirectorySection) hint() string {
+	if d.Bind == ldap.BindGSSAPI {
+		return "are urls, principal, realm and keytab right, and the clock of this host?"
+	}
+	return "are urls, ca, bind_dn and bind_password right?"
 }
 
 // listeners knocks at the ports of this node.

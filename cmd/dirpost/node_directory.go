@@ -14,13 +14,16 @@ import (
 	"dirpost/directory"
 	"dirpost/directory/ldap"
 	"dirpost/internal/envelope"
+	"dirpost/internal/gssapi"
 )
 
 // config is the section as the LDAP package has it, without what stands in files.
 func (d DirectorySection) config(name string) ldap.Config {
 	return ldap.Config{
-		BindPassword: d.BindPassword.String(), // that there is one; client resolves it
-		Name:         name, URLs: d.URLs, Preset: d.Preset, Base: d.Base, Filter: d.Filter, BindDN: d.BindDN,
+		BindPassword: d.BindPassword.String(),   // that there is one; client resolves it
+		Keytab:       []byte(d.Keytab.String()), // the same
+		Bind:         d.Bind, Principal: d.Principal, Realm: d.Realm, KDCs: d.KDC,
+		Name: name, URLs: d.URLs, Preset: d.Preset, Base: d.Base, Filter: d.Filter, BindDN: d.BindDN,
 		TLS: d.TLS, ServerName: d.ServerName, Domain: d.Domain, AliasLogins: d.AliasLogins, Mapping: d.Mapping,
 		Follow: d.Follow, PollEvery: time.Duration(d.PollEvery), Timeout: time.Duration(d.Timeout),
 	}
@@ -41,20 +44,40 @@ func (d DirectorySection) client(name string, withAccount bool) (*ldap.Client, e
 		}
 		c.CA = string(pem)
 	}
-	if withAccount {
+	switch {
+	case !withAccount:
+		c.Bind, c.BindDN, c.BindPassword, c.Keytab = "", "", "", nil
+	case d.Bind == ldap.BindGSSAPI:
+		keytab, err := d.Keytab.ResolveBytes()
+		if err != nil {
+			return nil, fmt.Errorf("directory.%s.keytab: %w", name, err)
+		}
+		c.Keytab = keytab
+	default:
 		password, err := d.BindPassword.Resolve()
 		if err != nil {
 			return nil, fmt.Errorf("directory.%s.bind_password: %w", name, err)
 		}
 		c.BindPassword = password
-	} else {
-		c.BindDN, c.BindPassword = "", ""
 	}
 	client, err := ldap.New(c)
 	if err != nil {
 		return nil, fmt.Errorf("directory.%s: %w", name, err)
 	}
 	return client, nil
+}
+
+// checkKeytab checks that the keytab has a key of the account. That there is a
+// file is checked with the other secrets.
+func (d DirectorySection) checkKeytab() error {
+	if d.Bind != ldap.BindGSSAPI {
+		return nil
+	}
+	keytab, err := d.Keytab.ResolveBytes()
+	if err != nil {
+		return nil
+	}
+	return gssapi.CheckKeytab(keytab, d.Principal, d.Realm)
 }
 
 // rules are the decisions about addresses that stand in the configuration.

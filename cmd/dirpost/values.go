@@ -80,38 +80,50 @@ const maxSecret = 64 << 10
 
 // Resolve reads the secret; a line end at its end is not part of it.
 func (s Secret) Resolve() (string, error) {
-	if s.ref == "" {
-		return "", nil
-	}
-	path, ok := strings.CutPrefix(s.ref, "file:")
-	if !ok {
-		dir := os.Getenv("CREDENTIALS_DIRECTORY")
-		name := strings.TrimPrefix(s.ref, "credential:")
-		if dir == "" {
-			return "", fmt.Errorf("%s: the service manager passed no credentials: is there a LoadCredential=%s: line in the unit?", s, name)
-		}
-		if name == "" || strings.Contains(name, "/") {
-			return "", fmt.Errorf("%s: not the name of a credential", s)
-		}
-		path = filepath.Join(dir, name)
-	}
-	st, err := os.Stat(path)
-	if err != nil {
-		return "", fmt.Errorf("secret %s: %w", s, err)
-	}
-	if st.Mode().Perm()&0o007 != 0 {
-		return "", fmt.Errorf("secret %s: everybody may read it: chmod o= %s", s, path)
-	}
-	if st.Size() > maxSecret {
-		return "", fmt.Errorf("secret %s: larger than %d octets", s, maxSecret)
-	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return "", fmt.Errorf("secret %s: %w", s, err)
+	b, err := s.ResolveBytes()
+	if err != nil || b == nil {
+		return "", err
 	}
 	v := strings.TrimRight(string(b), "\r\n")
 	if v == "" {
 		return "", fmt.Errorf("secret %s: the file is empty", s)
 	}
 	return v, nil
+}
+
+// ResolveBytes reads a secret that is no text, as it is; nil if there is none.
+func (s Secret) ResolveBytes() ([]byte, error) {
+	if s.ref == "" {
+		return nil, nil
+	}
+	path, ok := strings.CutPrefix(s.ref, "file:")
+	if !ok {
+		dir := os.Getenv("CREDENTIALS_DIRECTORY")
+		name := strings.TrimPrefix(s.ref, "credential:")
+		if dir == "" {
+			return nil, fmt.Errorf("%s: the service manager passed no credentials: is there a LoadCredential=%s: line in the unit?", s, name)
+		}
+		if name == "" || strings.Contains(name, "/") {
+			return nil, fmt.Errorf("%s: not the name of a credential", s)
+		}
+		path = filepath.Join(dir, name)
+	}
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("secret %s: %w", s, err)
+	}
+	if st.Mode().Perm()&0o007 != 0 {
+		return nil, fmt.Errorf("secret %s: everybody may read it: chmod o= %s", s, path)
+	}
+	if st.Size() > maxSecret {
+		return nil, fmt.Errorf("secret %s: larger than %d octets", s, maxSecret)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("secret %s: %w", s, err)
+	}
+	if len(b) == 0 {
+		return nil, fmt.Errorf("secret %s: the file is empty", s)
+	}
+	return b, nil
 }

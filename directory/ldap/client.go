@@ -32,13 +32,18 @@ func New(cfg Config) (*Client, error) {
 	}
 	c := &Client{cfg: cfg, dialer: d}
 	c.read = newPool(cfg.ReadConnections, c.dialService)
-	c.bind = newPool(cfg.BindConnections, d.dial)
+	// Passwords of people travel by TLS alone, whatever the account does.
+	c.bind = newPool(cfg.BindConnections, func(ctx context.Context) (*conn, error) { return d.dial(ctx, byTLS) })
 	return c, nil
 }
 
 // dialService connects and binds as the service account.
 func (c *Client) dialService(ctx context.Context) (*conn, error) {
-	nc, err := c.dialer.dial(ctx)
+	p := byTLS
+	if c.cfg.Bind == BindGSSAPI {
+		p = byKerberos
+	}
+	nc, err := c.dialer.dial(ctx, p)
 	if err != nil {
 		return nil, err
 	}
@@ -70,6 +75,16 @@ func (c *Client) Check(ctx context.Context) error {
 	return err
 }
 
+// CheckLogin connects as a login does, and asks nothing.
+func (c *Client) CheckLogin(ctx context.Context) error {
+	nc, err := c.bind.get(ctx)
+	if err != nil {
+		return err
+	}
+	c.bind.put(nc, nil)
+	return nil
+}
+
 // readBase reads nothing of the base but that it is there.
 func (c *Client) readBase(ctx context.Context, nc *conn) error {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
@@ -81,18 +96,11 @@ func (c *Client) readBase(ctx context.Context, nc *conn) error {
 	})
 	switch {
 	case ldap.IsErrorWithCode(err, ldap.LDAPResultNoSuchObject) || err == nil && len(res.Entries) == 0:
-		return fmt.Errorf("directory %q: %s does not exist, or %s may not read it: correct base", c.cfg.Name, c.cfg.Base, account(c.cfg.BindDN))
+		return fmt.Errorf("directory %q: %s does not exist, or %s may not read it: correct base", c.cfg.Name, c.cfg.Base, c.cfg.account())
 	case err != nil:
 		return fmt.Errorf("read base of directory %q: %w", c.cfg.Name, err)
 	}
 	return nil
-}
-
-func account(dn string) string {
-	if dn == "" {
-		return "anybody"
-	}
-	return dn
 }
 
 // Verify judges the password of e by a simple bind with its DN, one round trip

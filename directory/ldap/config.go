@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -31,10 +32,24 @@ type Config struct {
 	Base string
 	// Filter selects the entries that mail should know of. "" is the preset's.
 	Filter string
-	// BindDN and BindPassword are the account that reads the directory; it needs
-	// to read the mapped attributes and nothing else. Both empty: anonymous.
+	// Bind is how the account that reads the directory shows who it is: "simple",
+	// the default, by BindDN and BindPassword, or "gssapi", by Kerberos. It needs
+	// to read the mapped attributes and nothing else.
+	Bind string
+	// BindDN and BindPassword are the account of a simple bind. Both empty:
+	// anonymous.
 	BindDN       string
 	BindPassword string
+	// Principal is the account of a GSSAPI bind, without its realm, Keytab the
+	// content of a keytab with an AES key of it. The connections that read are
+	// sealed by Kerberos instead of TLS, on ldap:// (RFC 4752). Servers need
+	// their full names, which are those of their services in the realm.
+	Principal string
+	Realm     string
+	Keytab    []byte
+	// KDCs are host[:port] of those who give tickets. Empty means the hosts of
+	// URLs, as it is with Active Directory.
+	KDCs []string
 	// TLS is how ldap:// is secured: "starttls", the default, or "none", which
 	// is taken for servers on this host only, since passwords would cross the
 	// network in clear. ldaps:// always verifies.
@@ -42,8 +57,8 @@ type Config struct {
 	// CA holds the PEM certificates that may have signed the servers' ones. ""
 	// means those of the system.
 	CA string
-	// ServerName is the name in the servers' certificate, where it is not the
-	// host of the URL.
+	// ServerName is the name in the servers' certificate, and in their Kerberos
+	// service, where it is not the host of the URL.
 	ServerName string
 	// Domain is the NetBIOS name of an AD domain, for logins as DOMAIN\user.
 	Domain string
@@ -81,8 +96,17 @@ const (
 	FollowPoll     = "poll"
 )
 
+// The ways to bind.
+const (
+	BindSimple = "simple"
+	BindGSSAPI = "gssapi"
+)
+
 // withDefaults fills in what is empty.
 func (c Config) withDefaults() Config {
+	if c.Bind == "" {
+		c.Bind = BindSimple
+	}
 	if c.Preset == "" {
 		c.Preset = PresetOpenLDAP
 	}
@@ -148,8 +172,15 @@ func (c Config) Validate() error {
 	if _, err := ldap.CompileFilter(c.Filter); err != nil {
 		wrong("filter: %q: %v", c.Filter, err)
 	}
-	if (c.BindDN == "") != (c.BindPassword == "") {
-		wrong("bind_dn and bind_password: want both or neither")
+	switch c.Bind {
+	case BindSimple:
+		if (c.BindDN == "") != (c.BindPassword == "") {
+			wrong("bind_dn and bind_password: want both or neither")
+		}
+	case BindGSSAPI:
+		errs = append(errs, c.validateGSSAPI()...)
+	default:
+		wrong("bind: want %q or %q, not %q", BindSimple, BindGSSAPI, c.Bind)
 	}
 	if c.CA != "" && !x509.NewCertPool().AppendCertsFromPEM([]byte(c.CA)) {
 		wrong("ca: holds no PEM certificate")
@@ -163,9 +194,86 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
+// validateGSSAPI reports what is wrong with a configuration for Kerberos.
+func (c Config) validateGSSAPI() []error {
+	var errs []error
+	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if c.BindDN != "" || c.BindPassword != "" {
+		wrong(`bind_dn and bind_password: not with bind = "gssapi", whose account is principal`)
+	}
+	if c.Principal == "" || strings.ContainsAny(c.Principal, "@ \t\n") {
+		wrong("principal: want the name of the account, such as svc-mail or MAIL$, without its realm")
+	}
+	if c.Realm == "" || strings.ContainsAny(c.Realm, "@/ \t\n") {
+		wrong("realm: want the Kerberos realm, such as CORP.EXAMPLE.COM")
+	}
+	if len(c.Keytab) == 0 {
+		wrong("keytab: want one, with an AES key of principal")
+	}
+	if c.TLS == "none" {
+		wrong(`tls: with bind = "gssapi" the directory is read without TLS, but nobody could log in: passwords of people are judged after StartTLS only, judging them by Kerberos is not possible yet`)
+	}
+	for _, u := range c.URLs {
+		s, err := c.server(u)
+		if err != nil {
+			continue // said already
+		}
+		if s.network != "tcp" || !s.startTLS && c.TLS != "none" {
+			wrong(`urls: %q: with bind = "gssapi" want ldap://, since Kerberos seals the connection itself and Active Directory refuses that inside TLS`, u)
+		} else if _, err := netip.ParseAddr(s.name); err == nil || s.name == "localhost" {
+			wrong(`urls: %q: with bind = "gssapi" servers need their full names in the realm; write it here or as server_name`, u)
+		}
+	}
+	for _, k := range c.KDCs {
+		if host, _ := splitKDC(k); host == "" {
+			wrong("kdc: %q: want HOST or HOST:PORT", k)
+		}
+	}
+	return errs
+}
+
+// splitKDC splits HOST or HOST:PORT.
+func splitKDC(text string) (host, port string) {
+	host, port, err := net.SplitHostPort(text)
+	if err != nil {
+		host, port = strings.Trim(text, "[]"), "88"
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil || strings.ContainsAny(host, "/ ") {
+		return "", ""
+	}
+	return host, port
+}
+
+// kdcs are the addresses of the KDCs.
+func (c Config) kdcs() []string {
+	var all []string
+	for _, k := range c.KDCs {
+		all = append(all, net.JoinHostPort(splitKDC(k)))
+	}
+	for _, u := range c.URLs {
+		if s, err := c.server(u); err == nil && s.network == "tcp" && len(c.KDCs) == 0 {
+			host, _, _ := net.SplitHostPort(s.address)
+			all = append(all, net.JoinHostPort(host, "88"))
+		}
+	}
+	return all
+}
+
+// account names the account that reads, for people.
+func (c Config) account() string {
+	switch {
+	case c.Bind == BindGSSAPI:
+		return c.Principal + "@" + c.Realm
+	case c.BindDN == "":
+		return "anybody"
+	}
+	return c.BindDN
+}
+
 // server is one server to connect to.
 type server struct {
 	url      string
+	name     string // of the host, as certificate and Kerberos have it
 	network  string // tcp or unix
 	address  string
 	tls      *tls.Config // nil: none
@@ -201,16 +309,17 @@ func (c Config) server(text string) (*server, error) {
 	}
 	host := u.Hostname()
 	s.address = net.JoinHostPort(host, port)
+	s.name = host
+	if c.ServerName != "" {
+		s.name = c.ServerName
+	}
 	if u.Scheme == "ldap" && !s.startTLS {
 		if !isLoopback(host) {
 			return nil, fmt.Errorf(`urls: %q: tls = "none" would send passwords over the network in clear; use ldaps:// or starttls`, text)
 		}
 		return s, nil
 	}
-	s.tls = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host}
-	if c.ServerName != "" {
-		s.tls.ServerName = c.ServerName
-	}
+	s.tls = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: s.name}
 	if c.CA != "" {
 		s.tls.RootCAs = x509.NewCertPool()
 		s.tls.RootCAs.AppendCertsFromPEM([]byte(c.CA))

@@ -13,6 +13,8 @@ import (
 	ber "github.com/go-asn1-ber/asn1-ber"
 	"github.com/go-ldap/ldap/v3"
 	"golang.org/x/sys/unix"
+
+	"dirpost/internal/gssapi"
 )
 
 // maxPacket bounds one LDAP message from a server, in octets: enough for a
@@ -57,8 +59,9 @@ func (c *conn) do(ctx context.Context, f func() error) error {
 
 // dialer opens connections to the servers of one directory.
 type dialer struct {
-	cfg     Config
-	servers []*server
+	cfg       Config
+	servers   []*server
+	initiator *gssapi.Initiator // with BindGSSAPI
 
 	mu   sync.Mutex // guards down
 	down map[*server]backoff
@@ -85,16 +88,31 @@ func newDialer(cfg Config) (*dialer, error) {
 		}
 		d.servers = append(d.servers, s)
 	}
+	if cfg.Bind == BindGSSAPI {
+		var err error
+		d.initiator, err = gssapi.NewInitiator(gssapi.Account{Principal: cfg.Principal, Realm: cfg.Realm, Keytab: cfg.Keytab, KDCs: cfg.kdcs()})
+		if err != nil {
+			return nil, fmt.Errorf("keytab: %w", err)
+		}
+	}
 	return d, nil
 }
+
+// protection is what keeps a connection from being read or changed underway.
+type protection int
+
+const (
+	byTLS      protection = iota // from the start, or by StartTLS
+	byKerberos                   // from the bind on, until which nothing is secret
+)
 
 // dial connects to the first server that answers, in the order of the
 // configuration: a server that comes back is used again. Servers that failed a
 // moment ago come last, so that a login does not wait for a dead one.
-func (d *dialer) dial(ctx context.Context) (*conn, error) {
+func (d *dialer) dial(ctx context.Context, p protection) (*conn, error) {
 	var errs []error
 	for _, s := range d.order() {
-		c, err := d.dialServer(ctx, s)
+		c, err := d.dialServer(ctx, s, p)
 		d.note(s, err)
 		if err == nil {
 			return c, nil
@@ -138,7 +156,7 @@ func (d *dialer) note(s *server, err error) {
 
 // dialServer connects, with TLS where it is due. A server that refuses StartTLS
 // gets no connection.
-func (d *dialer) dialServer(ctx context.Context, s *server) (*conn, error) {
+func (d *dialer) dialServer(ctx context.Context, s *server, p protection) (*conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.cfg.ConnectTimeout)
 	defer cancel()
 	nd := net.Dialer{
@@ -150,6 +168,10 @@ func (d *dialer) dialServer(ctx context.Context, s *server) (*conn, error) {
 		return nil, err
 	}
 	nc := net.Conn(&writeLimited{Conn: raw, timeout: d.cfg.Timeout})
+	if p == byKerberos {
+		nc = newSealable(nc)
+		return d.start(nc, nc, s), nil
+	}
 	if s.tls != nil && !s.startTLS {
 		t := tls.Client(nc, s.tls)
 		if err := t.HandshakeContext(ctx); err != nil {
@@ -158,9 +180,7 @@ func (d *dialer) dialServer(ctx context.Context, s *server) (*conn, error) {
 		}
 		nc = t
 	}
-	c := &conn{Conn: ldap.NewConn(nc, s.tls != nil && !s.startTLS), net: raw, server: s}
-	c.SetTimeout(d.cfg.Timeout)
-	c.Start()
+	c := d.start(nc, raw, s)
 	if s.startTLS {
 		if err := c.do(ctx, func() error { return c.StartTLS(s.tls) }); err != nil {
 			c.end()
@@ -168,6 +188,15 @@ func (d *dialer) dialServer(ctx context.Context, s *server) (*conn, error) {
 		}
 	}
 	return c, nil
+}
+
+// start makes a connection of the library from nc; closing end ends it.
+func (d *dialer) start(nc, end net.Conn, s *server) *conn {
+	_, isTLS := nc.(*tls.Conn)
+	c := &conn{Conn: ldap.NewConn(nc, isTLS), net: end, server: s}
+	c.SetTimeout(d.cfg.Timeout)
+	c.Start()
+	return c
 }
 
 // control sets TCP_USER_TIMEOUT (RFC 5482): written octets that nobody
@@ -207,11 +236,14 @@ func (w *writeLimited) Write(p []byte) (int, error) {
 
 // bindService binds c as the account that reads the directory.
 func (d *dialer) bindService(ctx context.Context, c *conn) error {
+	ctx, cancel := context.WithTimeout(ctx, d.cfg.ConnectTimeout)
+	defer cancel()
+	if d.cfg.Bind == BindGSSAPI {
+		return d.bindSealed(ctx, c)
+	}
 	if d.cfg.BindDN == "" {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, d.cfg.ConnectTimeout)
-	defer cancel()
 	err := c.do(ctx, func() error { return c.Bind(d.cfg.BindDN, d.cfg.BindPassword) })
 	if ldap.IsErrorWithCode(err, ldap.LDAPResultInvalidCredentials) {
 		return fmt.Errorf("directory %q refuses the password of %s: correct bind_dn or bind_password", d.cfg.Name, d.cfg.BindDN)

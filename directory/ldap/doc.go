@@ -4,7 +4,8 @@
 //
 // # Standards
 //
-// RFC 4511 and RFC 4513 (LDAP, binds, StartTLS), RFC 4533 (content
+// RFC 4511 and RFC 4513 (LDAP, binds, StartTLS), RFC 4752 (GSSAPI, with the
+// layer that seals; Kerberos is internal/gssapi), RFC 4533 (content
 // synchronization), RFC 2696 (paging), draft-behera-ldap-password-policy,
 // and of Active Directory [MS-ADTS] range retrieval and the sub-codes of a
 // refused bind.
@@ -17,13 +18,15 @@
 //
 // # Limits
 //
-// One LDAP message may have 16 MiB, one value of a mapped attribute 4 KiB. Only
+// One LDAP message may have 16 MiB, one sealed frame of it too, one value of a mapped attribute 4 KiB. Only
 // mapped attributes are asked for.
 //
 // # Security
 //
 // A server that refuses StartTLS, or whose certificate does not verify, gets
-// no connection. Passwords cross no network in clear. Referrals are not
+// no connection; nor does one that does not offer to seal, where Kerberos stands
+// for TLS. Passwords cross no network in clear: people's go by TLS alone, whatever
+// the account that reads does. Referrals are not
 // followed. An empty password is never sent. People bind with the DN of their
 // entry, never with what they typed, so nothing typed stands in a filter or DN.
 // Programs, files and includes among addresses are never run or opened.
@@ -33,5 +36,6 @@
 // Syncrepl says nothing about the entries below a renamed one. A renamed
 // container that the filter lets through causes a comparison at once; below any
 // other the new DNs are seen after Config.RefreshEvery, and until then the
-// logins fail. Active Directory is polled.
+// logins fail. Active Directory is polled. Without TLS nobody can log in: a
+// password is not judged by a Kerberos AS exchange yet.
 package ldap

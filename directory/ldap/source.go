@@ -159,5 +159,5 @@ func (b *base) id(le *ldap.Entry) (string, error) {
 			return s.decode(string(v))
 		}
 	}
-	return "", fmt.Errorf("no attribute that names it for ever; may %s read it?", account(b.client.cfg.BindDN))
+	return "", fmt.Errorf("no attribute that names it for ever; may %s read it?", b.client.cfg.account())
 }
