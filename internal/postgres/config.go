@@ -122,7 +122,11 @@ func (c Config) pool(class Class) (*pgxpool.Config, error) {
 	p.MinConns = 0
 	p.MaxConnLifetime = 30 * time.Minute
 	p.MaxConnLifetimeJitter = 5 * time.Minute
-	p.MaxConnIdleTime = 10 * time.Minute
+	// A database process that has served all kinds of statements holds some MB:
+	// what a burst opened is closed soon after it. The pool hands out the last
+	// one used, so that under an even load the rest ages.
+	p.MaxConnIdleTime = 30 * time.Second
+	p.HealthCheckPeriod = 10 * time.Second
 	p.ConnConfig.ConnectTimeout = 10 * time.Second
 	c.session(p.ConnConfig.RuntimeParams, name)
 	return p, nil
