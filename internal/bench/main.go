@@ -238,6 +238,9 @@ func (b *bench) fill(t *target, n, want, size int) error {
 	return w.wait(want)
 }
 
+// settle is how long a target rests before its memory is taken as the base.
+const settle = 45 * time.Second
+
 func (b *bench) idles() error {
 	for _, secure := range []bool{false, true} {
 		for _, t := range b.targets {
@@ -246,6 +249,7 @@ func (b *bench) idles() error {
 					return err
 				}
 			}
+			time.Sleep(settle) // what went before is not to be counted, nor to hide something
 			before, err := pss(t.pids)
 			if err != nil {
 				return err
