@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"dirpost/mta/route"
 )
 
 // without is a way to a server that hides one of its extensions.
@@ -109,6 +111,21 @@ func TestScripts(t *testing.T) {
 				t.Errorf("\n got %s\nwant %s", got, tt.want)
 			}
 		})
+	}
+}
+
+// TestRefusedByOurOwnHop: a smarthost that does not know us any more returns nobody's
+// mail.
+func TestRefusedByOurOwnHop(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []route.Kind{route.BySmarthost, route.ByGivenHop} {
+		rt := to(t, serve(t, "S 554 5.7.1 not you"))
+		rt.Kind = kind
+		tr := newTransport(t, Config{KeepIdle: -1, Timeouts: short})
+		want := "4.7.1 554 refused at greeting: not you (down)"
+		if got := brief(tr.Deliver(t.Context(), rt, note(t, "x\r\n"), attempts(t, "bob@next.example"))); got != want {
+			t.Errorf("kind %d:\n got %s\nwant %s", kind, got, want)
+		}
 	}
 }
 

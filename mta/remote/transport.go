@@ -69,7 +69,7 @@ func (t *Transport) Deliver(ctx context.Context, rt *route.Route, m *queue.Messa
 		}
 		refusedByAll = refusedByAll && tr.reply.IsPermanent()
 		if sessions == 0 { // else there is a reply that says more
-			d.giveUp(tr, refusedByAll && i == len(rt.Hops)-1)
+			d.giveUp(tr, refusedByAll && i == len(rt.Hops)-1 && rt.Kind == route.ByMX)
 		}
 	}
 	return d.outcomes
@@ -88,8 +88,10 @@ type delivery struct {
 }
 
 // giveUp records that a hop could not be used. That is final only when every
-// hop refused for good: a host that answers 5xx before it knows the recipient
-// speaks for itself alone (RFC 5321 §3.1).
+// exchanger of the domain refused for good: a host that answers 5xx before it
+// knows the recipient speaks for itself alone (RFC 5321 §3.1). A smarthost, or a
+// next hop that was given, is of our own choice: that it does not want us is our
+// trouble, and no reason to return anybody's mail.
 func (d *delivery) giveUp(tr *trouble, final bool) {
 	r := tr.reply
 	if !final && r.IsPermanent() {
