@@ -73,13 +73,16 @@ func (a *Agent) Plan(ctx context.Context, rcpt directory.LocalRecipient, msg *me
 
 // mailbox returns where a message without further rules goes: INBOX, or the
 // mailbox that the subaddress names (RFC 5233). A name that does not exist is
-// INBOX: senders create no mailboxes.
+// INBOX: senders create no mailboxes. So is one where a message of a stranger
+// would look like the person's own, or not be looked at.
 func (a *Agent) mailbox(ctx context.Context, account store.Account, rcpt directory.LocalRecipient) (string, error) {
 	if rcpt.Detail == "" || a.cfg.Subaddress != "mailbox" {
 		return "INBOX", nil
 	}
 	m, err := a.accounts.MailboxByName(ctx, account.ID, rcpt.Detail)
 	switch {
+	case err == nil && m.SpecialUse != "" && m.SpecialUse != `\Archive`:
+		return "INBOX", nil
 	case err == nil:
 		return m.Name, nil
 	case errors.Is(err, envelope.ErrNotFound), errors.Is(err, store.ErrNotFound):

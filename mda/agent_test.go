@@ -31,6 +31,8 @@ func TestPlan(t *testing.T) {
 		{"judged junk", DefaultConfig(), directory.KindPerson, "Archive", "Junk", store.KindPerson, message.JunkField + ": helo\r\n\r\n"},
 		{"no detail", DefaultConfig(), directory.KindPerson, "", "INBOX", store.KindPerson, ""},
 		{"detail of a mailbox (RFC 5233)", DefaultConfig(), directory.KindPerson, "Archive", "Archive", store.KindPerson, ""},
+		{"detail of Sent: strangers put nothing there", DefaultConfig(), directory.KindPerson, "Sent", "INBOX", store.KindPerson, ""},
+		{"detail of Trash: nothing is hidden", DefaultConfig(), directory.KindPerson, "Trash", "INBOX", store.KindPerson, ""},
 		{"detail of none: senders create no mailboxes", DefaultConfig(), directory.KindPerson, "news", "INBOX", store.KindPerson, ""},
 		{"detail of a bad name", DefaultConfig(), directory.KindPerson, "a//b\x01*", "INBOX", store.KindPerson, ""},
 		{"detail ignored", Config{Subaddress: "inbox"}, directory.KindPerson, "Archive", "INBOX", store.KindPerson, ""},
