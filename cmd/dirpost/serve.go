@@ -150,8 +150,11 @@ func (s *server) reload(ctx context.Context, old *runningNode) (*runningNode, er
 	old.stop()
 	<-old.done
 	s.sockets.keepOnly(f)
+	if old.err != nil { // the next one serves already
+		s.log.WarnContext(ctx, "the node before the reload did not end well", "err", old.err)
+	}
 	s.log.InfoContext(ctx, "configuration reloaded")
-	return next, old.err
+	return next, nil
 }
 
 // runningNode is a node with its end.
