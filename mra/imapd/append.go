@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strconv"
 	"time"
 
@@ -37,6 +38,7 @@ func appendMessages(ctx context.Context, c *conn, dec *wire.Decoder) error {
 		mb    store.Mailbox
 		found error
 		all   []store.Appended
+		room  int64 // for what is announced
 	)
 	for first := true; first || !dec.AtEnd(); first = false {
 		dec.Space()
@@ -48,9 +50,15 @@ func appendMessages(ctx context.Context, c *conn, dec *wire.Decoder) error {
 			if dst, mb, found = c.open(ctx, name, errTryCreate); found != nil {
 				return found
 			}
+			if room, found = c.room(ctx, dst); found != nil {
+				return found
+			}
 		}
 		if head.literal.Size > c.srv.config.MaxMessage {
 			return errTooBig
+		}
+		if room -= head.literal.Size; room < 0 {
+			return envelope.ErrOverQuota
 		}
 		if len(all) == maxAppended {
 			return no("LIMIT", "Too many messages at once")
@@ -76,6 +84,16 @@ func appendMessages(ctx context.Context, c *conn, dec *wire.Decoder) error {
 	}
 	c.code = appendUID(copies)
 	return nil
+}
+
+// room is how many octets the account of p may still take. Whether a message fits is
+// decided when it is stored; this spares both sides to transfer what does not.
+func (c *conn) room(ctx context.Context, p place) (int64, error) {
+	if p.quota() == 0 {
+		return math.MaxInt64, nil
+	}
+	used, err := c.srv.store.Usage(ctx, p.account.ID)
+	return p.quota() - used.Bytes, err
 }
 
 // appendUID is the response code of APPEND (RFC 4315 §3).

@@ -116,3 +116,46 @@ func TestNothingLostInAnOutage(t *testing.T) {
 		t.Errorf("when it is back: %q", got)
 	}
 }
+
+// RFC 9208 §4.3.2: no way to store passes the limit, and a client is not asked to
+// send what does not fit.
+func TestOverQuota(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, nil)
+	was := f.bridge.live.Snapshot().ByLogin("p1")
+	f.bridge.live.Apply(2, []directory.Change{{Key: was.Key, Entry: &directory.Entry{
+		Key: was.Key, Directory: was.Directory, DN: was.DN, Kind: was.Kind, Primary: was.Primary, Logins: was.Logins, Quota: 1000}}})
+	if err := f.put(t.Context(), "p1", "INBOX", "Subject: s\r\n\r\n"+strings.Repeat("x", 400), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := f.dial("p1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(time.Minute))
+	r := bufio.NewReader(conn)
+	for _, tt := range []struct{ say, want string }{
+		{"a SELECT INBOX", "a OK"},
+		{"b APPEND INBOX {600}", "b NO [OVERQUOTA]"},
+		{"c APPEND INBOX {300}", "+ "},
+		{strings.Repeat("y", 300), "c OK"},
+		{"d COPY 1 Archive", "d NO [OVERQUOTA]"},
+		{"e MOVE 1 Archive", "e OK"},
+	} {
+		fmt.Fprintf(conn, "%s\r\n", tt.say)
+		for {
+			line, err := r.ReadString('\n')
+			if err != nil {
+				t.Fatalf("%s: %v", tt.say, err)
+			}
+			if strings.HasPrefix(line, "* ") {
+				continue
+			}
+			if !strings.HasPrefix(line, tt.want) {
+				t.Errorf("%.30s: %q, want %q", tt.say, line, tt.want)
+			}
+			break
+		}
+	}
+}
