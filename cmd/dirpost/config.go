@@ -124,6 +124,7 @@ type ListenerSection struct {
 type MTASection struct {
 	MaxSize           Size          `toml:"max_size"`
 	MaxRecipients     int           `toml:"max_recipients"`
+	MaxPerClient      int           `toml:"max_per_client"`
 	InTransaction     int           `toml:"in_transaction"`
 	Resolvers         []string      `toml:"resolvers"`
 	Smarthost         string        `toml:"smarthost"`
@@ -246,7 +247,7 @@ func defaults() *File {
 		Server:   ServerSection{Socket: "/run/dirpost/dirpost.sock"},
 		Auth:     AuthSection{Remember: Duration(5 * time.Minute), FailureTime: Duration(2 * time.Second)},
 		Database: DatabaseSection{ServeRole: "dirpost_serve", ReadRole: "dirpost_read"},
-		MTA: MTASection{MaxSize: 75 << 20, MaxRecipients: 1000, InTransaction: 50, SmarthostTLS: "verify", Lifetime: Duration(5 * 24 * time.Hour), Policy: PolicySection{
+		MTA: MTASection{MaxSize: 75 << 20, MaxRecipients: 1000, MaxPerClient: 500, InTransaction: 50, SmarthostTLS: "verify", Lifetime: Duration(5 * 24 * time.Hour), Policy: PolicySection{
 			Exempt: networks(p.Exempt), MaxConnections: p.MaxConnections, MaxConnects: p.MaxConnects, MaxMessages: p.MaxMessages, MaxRecipients: p.MaxRecipients,
 			Window: Duration(p.Window), HeloOwnName: p.HeloOwnName, HeloSyntax: p.HeloSyntax, SenderSyntax: p.SenderSyntax,
 			NullRecipients: p.NullRecipients, MaxHops: p.MaxHops,

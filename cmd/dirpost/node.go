@@ -289,6 +289,7 @@ func (n *node) smtp(l *ListenerSection, role smtpd.Role) (serveFunc, error) {
 		deps.TLS = nil
 	}
 	if role == smtpd.MSA {
+		c.MaxPerClient = n.file.MTA.MaxPerClient
 		deps.Auth = n.auth
 	} else {
 		deps.Name = n.hostName

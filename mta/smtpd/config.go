@@ -46,8 +46,11 @@ type Config struct {
 	MaxContentLine int   // octets a line of content; RFC 5321 §4.5.3.1.6 demands 998
 
 	MaxConnections int // open at once, of all clients
-	MaxMessages    int // messages a connection
-	MaxIdle        int // commands in a row that do not lead to a message
+	// MaxPerClient is how many one client address, or one IPv6 network of 64
+	// bits, may have open at once; 0 is no limit.
+	MaxPerClient int
+	MaxMessages  int // messages a connection
+	MaxIdle      int // commands in a row that do not lead to a message
 
 	// After SoftErrors mistakes each further one is answered after ErrorDelay;
 	// HardErrors end the connection. A message that is accepted clears the
@@ -87,7 +90,12 @@ type Config struct {
 
 // DefaultConfig returns the settings for role at the host name given.
 func DefaultConfig(role Role, hostname string) Config {
+	perClient := 0 // on port 25 policy counts, and knows who is exempt
+	if role == MSA {
+		perClient = 500 // an office behind one address
+	}
 	return Config{
+		MaxPerClient:    perClient,
 		Role:            role,
 		Hostname:        hostname,
 		MaxSize:         75 << 20,
@@ -127,7 +135,7 @@ func (c Config) Validate() error {
 		{"max_content_line", int64(c.MaxContentLine), 998},
 		{"max_connections", int64(c.MaxConnections), 1}, {"max_messages", int64(c.MaxMessages), 1},
 		{"max_idle", int64(c.MaxIdle), 10}, {"hard_errors", int64(c.HardErrors), 1},
-		{"soft_errors", int64(c.SoftErrors), 0}, {"max_auth_failures", int64(c.MaxAuthFailures), 1},
+		{"max_per_client", int64(c.MaxPerClient), 0}, {"soft_errors", int64(c.SoftErrors), 0}, {"max_auth_failures", int64(c.MaxAuthFailures), 1},
 		{"min_rate", c.MinRate, 0},
 	} {
 		if n.value < n.least {

@@ -111,6 +111,17 @@ func (c *conn) serve(ctx context.Context) {
 	defer c.close(ctx)
 	defer c.recover(ctx)
 
+	if c.trustedProxy() {
+		if c.dead = c.readProxyHeader(); c.dead != nil {
+			return
+		}
+	}
+	// Before TLS: the limit is to protect us from the handshakes too.
+	if !c.srv.take(c.facts.Addr) {
+		c.tooMany(ctx)
+		return
+	}
+	defer c.srv.give(c.facts.Addr)
 	if err := c.greet(ctx); err != nil {
 		return
 	}
@@ -144,14 +155,24 @@ func (c *conn) close(ctx context.Context) {
 		slog.Int("refused", c.refusals), slog.Int64("size", c.octets), slog.Duration("delay", time.Since(c.started)), slog.Any("err", c.dead))
 }
 
-// greet does what comes before the first command: PROXY header, TLS where it is
-// implicit, policy, banner.
-func (c *conn) greet(ctx context.Context) error {
-	if c.trustedProxy() {
-		if c.dead = c.readProxyHeader(); c.dead != nil {
-			return c.dead
-		}
+// tooMany refuses a client that has as many connections as it may have; without
+// words where the first word would be TLS.
+func (c *conn) tooMany(ctx context.Context) {
+	const reason = "too many connections of one client"
+	if c.srv.cfg.ImplicitTLS {
+		c.srv.count.refuse("connect", statusPerClient.Code)
+		c.event(ctx, slog.LevelInfo, "connection refused", slog.Int("code", statusPerClient.Code), slog.String("err", reason))
+		c.dead = errGone
+		return
 	}
+	c.turnAway(ctx, statusPerClient, reason)
+}
+
+var statusPerClient = envelope.Status{Code: 421, Enhanced: "4.7.0", Text: "Too many connections of your address, please try again later"}
+
+// greet does what comes before the first command: TLS where it is implicit,
+// policy, banner.
+func (c *conn) greet(ctx context.Context) error {
 	if c.srv.cfg.ImplicitTLS {
 		if err := c.startTLS(ctx); err != nil {
 			c.dead = err

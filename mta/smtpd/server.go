@@ -45,7 +45,8 @@ type Server struct {
 
 	mu     sync.Mutex // guards the rest
 	conns  map[*conn]struct{}
-	ending error // why no connection may stay, once the server shuts down
+	per    map[netip.Addr]int // connections of each client, where they are limited
+	ending error              // why no connection may stay, once the server shuts down
 }
 
 // contentBuffer is the size of a read while content arrives.
@@ -74,7 +75,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if deps.Metrics == nil {
 		deps.Metrics = NewMetrics()
 	}
-	s := &Server{cfg: cfg, deps: deps, count: deps.Metrics.of(cfg.Role), conns: make(map[*conn]struct{})}
+	s := &Server{cfg: cfg, deps: deps, count: deps.Metrics.of(cfg.Role), conns: make(map[*conn]struct{}), per: make(map[netip.Addr]int)}
 	s.buffers.New = func() any { b := make([]byte, contentBuffer); return &b }
 	return s, nil
 }
@@ -182,6 +183,45 @@ func (s *Server) interrupt(why error) {
 	for c := range s.conns {
 		c.interrupt(why)
 	}
+}
+
+// take counts a connection of the client a, and reports false when it has as many
+// as it may have. Who is true gives it back.
+func (s *Server) take(a netip.Addr) bool {
+	if s.cfg.MaxPerClient == 0 || !a.IsValid() {
+		return true
+	}
+	a = clientKey(a)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.per[a] >= s.cfg.MaxPerClient {
+		return false
+	}
+	s.per[a]++
+	return true
+}
+
+// give takes back one take.
+func (s *Server) give(a netip.Addr) {
+	if s.cfg.MaxPerClient == 0 || !a.IsValid() {
+		return
+	}
+	a = clientKey(a)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.per[a]--; s.per[a] <= 0 {
+		delete(s.per, a)
+	}
+}
+
+// clientKey is what counts as one client: an IPv6 client has 64 bits to itself.
+func clientKey(a netip.Addr) netip.Addr {
+	a = a.Unmap().WithZone("")
+	if a.Is6() {
+		p, _ := a.Prefix(64) // 64 is never too many
+		return p.Addr()
+	}
+	return a
 }
 
 // sessionID returns a new id for log lines.
