@@ -109,11 +109,11 @@ func (i *Initiator) ticket(ctx context.Context, service, host string) (ticket, e
 	}
 	granting, err := i.grantingTicket(ctx)
 	if err != nil {
-		return ticket{}, fmt.Errorf("Kerberos login of %s@%s: %w", i.account.Principal, i.account.Realm, err)
+		return ticket{}, fmt.Errorf("log in to Kerberos as %s@%s: %w", i.account.Principal, i.account.Realm, err)
 	}
 	t, err = i.serviceTicket(ctx, granting, types.PrincipalName{NameType: nametype.KRB_NT_SRV_HST, NameString: []string{service, host}})
 	if err != nil {
-		return ticket{}, fmt.Errorf("Kerberos ticket for %s: %w", name, err)
+		return ticket{}, fmt.Errorf("get a ticket for %s: %w", name, err)
 	}
 	i.mu.Lock()
 	i.tickets[name] = t
