@@ -148,7 +148,7 @@ func (t *Transaction) plan(ctx context.Context, exp directory.Expansion, parsed 
 }
 
 // reportsSuccess says whether the sender is to be told that r has got the message
-// (RFC 3461 §5.2.6). Reports are written by the queue manager, so the queue
+// (RFC 3461 §5.2.3). Reports are written by the queue manager, so the queue
 // delivers. Members of a list are not reported one by one.
 func (t *Transaction) reportsSuccess(r directory.LocalRecipient) bool {
 	return !t.queued && r.Recipient.Notify&envelope.NotifySuccess != 0 && !t.env.ReversePath.IsNull() && len(r.Path) == 0

@@ -424,7 +424,7 @@ func TestSubmissionSender(t *testing.T) {
 	}
 }
 
-// Cron writes a From that is no address (RFC 6409 §8.1 lets us mend it); so do
+// Cron writes a From that is no address (RFC 6409 §8.8 lets us mend it); so do
 // scripts. The user is known to the kernel.
 func TestLocalSender(t *testing.T) {
 	h := newHouse(t)
@@ -578,7 +578,7 @@ func TestOriginateDespite(t *testing.T) {
 	}
 }
 
-// Who asks for it is told that the message is in the mailbox (RFC 3461 §5.2.6): by
+// Who asks for it is told that the message is in the mailbox (RFC 3461 §5.2.3): by
 // the queue manager, which writes all reports.
 func TestReportsSuccess(t *testing.T) {
 	h := newHouse(t)
