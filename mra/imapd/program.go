@@ -66,6 +66,9 @@ type program struct {
 	now time.Time
 	// queries counts what the store was asked.
 	queries int
+	// fresh are the keywords as of this search, nil until one is looked for
+	// that the client was not told of.
+	fresh *store.Keywords
 }
 
 // maxQueries bounds how often one search may make the store look through the
@@ -94,7 +97,11 @@ func (p *program) eval(ctx context.Context, k *wire.SearchKey, within bitmap) (b
 	case wire.SearchSeq, wire.SearchUID:
 		return p.evalSet(k, within)
 	}
-	if match, ok := p.viewKey(k); ok {
+	match, ok, err := p.viewKey(ctx, k)
+	if err != nil {
+		return nil, err
+	}
+	if ok {
 		out := make(bitmap, len(within))
 		for i := range within.all() {
 			if match(i) {
@@ -213,18 +220,33 @@ func (p *program) isViewKey(k *wire.SearchKey) bool {
 }
 
 // viewKey returns how the view answers k, if it does.
-func (p *program) viewKey(k *wire.SearchKey) (match func(i int) bool, ok bool) {
+func (p *program) viewKey(ctx context.Context, k *wire.SearchKey) (match func(i int) bool, ok bool, err error) {
 	v := p.m.view
 	switch k.Op {
 	case wire.SearchFlag:
-		bit, known := p.m.keywords.Lookup(k.Flag)
-		return func(i int) bool { return known && v.Flags(i)&bit != 0 }, true
+		bit, known, err := p.flag(ctx, k.Flag)
+		return func(i int) bool { return known && v.Flags(i)&bit != 0 }, true, err
 	case wire.SearchRecent:
-		return func(i int) bool { return p.m.isRecent(v.UIDAt(i)) }, true
+		return func(i int) bool { return p.m.isRecent(v.UIDAt(i)) }, true, nil
 	case wire.SearchModSeq:
-		return func(i int) bool { return v.ModSeq(i) >= store.ModSeq(k.Number) }, true
+		return func(i int) bool { return v.ModSeq(i) >= store.ModSeq(k.Number) }, true, nil
 	}
-	return nil, false
+	return nil, false, nil
+}
+
+// flag returns the bit of a flag. A keyword that the client was not told of may
+// be there all the same: .SILENT makes them, and so do other sessions.
+func (p *program) flag(ctx context.Context, f imap.Flag) (bit store.Flags, known bool, err error) {
+	if bit, known = p.m.keywords.Lookup(f); known {
+		return bit, true, nil
+	}
+	if p.fresh == nil {
+		if p.fresh, err = p.c.srv.store.Keywords(ctx, p.m.key.Account); err != nil {
+			return 0, false, err
+		}
+	}
+	bit, known = p.fresh.Lookup(f)
+	return bit, known, nil
 }
 
 // query asks the store for the messages among within that match q.
