@@ -18,21 +18,28 @@ select k.account_id, c.kind
   from account_key k
   join account c using (account_id)
  where k.directory_key = $1`
-	insertKeySQL = `
-insert into account_key (directory_key, account_id)
-values ($1, $2)
-    on conflict (directory_key) do nothing`
-	insertAccountSQL = `
-insert into account (account_id, next_uidvalidity, kind, directory_key)
-values ($1, $2, $3, $4)`
-	insertFirstMailboxesSQL = `
-insert into mailbox (account_id, mailbox_id, uidvalidity, special_use, name)
-select $1, id, uidvalidity, special_use, name
-  from unnest($2::bigint[], $3::bigint[], $4::text[], $5::text[]) t (id, uidvalidity, special_use, name)`
-	insertFirstSubscriptionsSQL = `
-insert into subscription (account_id, name)
-select $1, name
-  from unnest($2::text[]) name`
+	// One statement, that is one round trip: a message to a large list may be
+	// the first for thousands. The key decides between two nodes.
+	createAccountSQL = `
+with own as (
+  insert into account_key (directory_key, account_id)
+  values ($1, $2)
+      on conflict (directory_key) do nothing
+  returning account_id
+), first as (
+  select own.account_id, t.mailbox_id, t.uidvalidity, t.special_use, t.name
+    from own, unnest($5::bigint[], $6::bigint[], $7::text[], $8::text[]) t (mailbox_id, uidvalidity, special_use, name)
+), new_account as (
+  insert into account (account_id, next_uidvalidity, kind, directory_key)
+  select account_id, $3, $4, $1 from own
+), new_mailboxes as (
+  insert into mailbox (account_id, mailbox_id, uidvalidity, special_use, name)
+  select account_id, mailbox_id, uidvalidity, special_use, name from first
+), new_subscriptions as (
+  insert into subscription (account_id, name)
+  select account_id, name from first
+)
+select exists (select from own)`
 )
 
 // firstMailboxes are what an account begins with (RFC 6154).
@@ -55,10 +62,15 @@ func (s *Store) Account(ctx context.Context, key string, kind AccountKind) (Acco
 	if !errors.Is(err, ErrNotFound) {
 		return a, err
 	}
-	if err := s.createAccount(ctx, key, kind); err != nil {
+	a, err = s.createAccount(ctx, key, kind)
+	if err != nil {
 		return Account{}, fmt.Errorf("create account: %w", err)
 	}
-	return s.LookupAccount(ctx, key)
+	if a.ID == 0 {
+		return s.LookupAccount(ctx, key)
+	}
+	s.rememberAccount(a)
+	return a, nil
 }
 
 // LookupAccount returns the account of a directory key, or ErrNotFound.
@@ -77,13 +89,17 @@ func (s *Store) LookupAccount(ctx context.Context, key string) (Account, error) 
 	if err != nil {
 		return Account{}, fmt.Errorf("look up account: %w", err)
 	}
+	s.rememberAccount(a)
+	return a, nil
+}
+
+func (s *Store) rememberAccount(a Account) {
 	s.accounts.mu.Lock()
 	defer s.accounts.mu.Unlock()
 	if len(s.accounts.byKey) >= maxCached {
 		clear(s.accounts.byKey)
 	}
-	s.accounts.byKey[key] = a
-	return a, nil
+	s.accounts.byKey[a.Key] = a
 }
 
 // forgetAccount drops an account that was purged from the cache of this node.
@@ -94,8 +110,9 @@ func (s *Store) forgetAccount(key string) {
 	delete(s.accounts.byKey, key)
 }
 
-// createAccount makes an account unless somebody else has.
-func (s *Store) createAccount(ctx context.Context, key string, kind AccountKind) error {
+// createAccount makes an account unless somebody else has: then the zero value
+// is returned.
+func (s *Store) createAccount(ctx context.Context, key string, kind AccountKind) (Account, error) {
 	id := s.db.NewID()
 	// UIDVALIDITY begins with the time, so that it also rises when an account
 	// is purged and comes back (RFC 9051 §2.3.1.1).
@@ -112,17 +129,14 @@ func (s *Store) createAccount(ctx context.Context, key string, kind AccountKind)
 		ids, validities = append(ids, mb), append(validities, validity+int64(i))
 		uses, names = append(uses, string(m.use)), append(names, m.name)
 	}
-	return s.db.InTx(ctx, postgres.Interactive, func(ctx context.Context, tx postgres.Tx) error {
-		tag, err := tx.Exec(ctx, insertKeySQL, key, id)
-		if err != nil || tag.RowsAffected() == 0 {
-			return err
-		}
-		var b postgres.Batch
-		b.Queue(insertAccountSQL, id, validity+int64(len(firstMailboxes)), int16(kind), key)
-		b.Queue(insertFirstMailboxesSQL, id, ids, validities, uses, names)
-		b.Queue(insertFirstSubscriptionsSQL, id, names)
-		return tx.SendBatch(ctx, &b).Close()
-	})
+	var made bool
+	err := s.db.Transact(ctx, postgres.Interactive, func(b *postgres.Batch) {
+		b.Queue(createAccountSQL, key, id, validity+int64(len(firstMailboxes)), int16(kind), ids, validities, uses, names)
+	}, func(r postgres.BatchResults) error { return r.QueryRow().Scan(&made) })
+	if err != nil || !made {
+		return Account{}, err
+	}
+	return Account{ID: AccountID(id), Key: key, Kind: kind}, nil
 }
 
 const usageSQL = `
