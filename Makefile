@@ -69,8 +69,8 @@ bench-peers: build ## all workloads on Dirpost and on its peers: make bench-peer
 	$(GO) build -o .cache/bench ./internal/bench
 	@deploy/bench/run.sh $(BENCH)
 
-bench-bare: test-packages ## what of the same SQL in a bare loop is left
-	$(GO) test -run '^$$' -bench '^(BenchmarkAccept|BenchmarkDeliver|BenchmarkBare)$$' -timeout 20m ./internal/store ./mta/intake
+bench-bare: test-packages ## the store and the door alone, without network and clients
+	$(GO) test -run '^$$' -bench '^(BenchmarkAccept|BenchmarkDeliver)$$' -timeout 20m ./internal/store ./mta/intake
 
 bench-go: test-packages ## all Go benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem -timeout 60m ./...
