@@ -85,8 +85,8 @@ func (l *Live) Configure(rules Rules) {
 }
 
 // Watch calls f after each change with the new snapshot and the keys that may
-// have changed, and with no keys when Confirm has made it stale or fresh. f runs on the goroutine that feeds the directory and must not
-// block.
+// have changed, and with no keys when Confirm has made it stale or fresh. f runs
+// on the goroutine that feeds the directory and must not block.
 func (l *Live) Watch(f func(s *Snapshot, changed []Key)) (cancel func()) {
 	w := &watcher{f}
 	l.mu.Lock()

@@ -125,7 +125,7 @@ func (s *Store) prepareUnless(ctx context.Context, deliveries []Delivery) error 
 }
 
 // committing returns a context for a transaction that no longer depends on the
-// client: in a line it carries the mail of others, and to stop in the middle
+// client: in a lane it carries the mail of others, and to stop in the middle
 // would only leave the outcome unknown.
 func committing(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
@@ -303,8 +303,8 @@ func (l *lanes) takeLocked() (batch []*waiting) {
 	return batch
 }
 
-// commitBatch commits units together, and each alone if that
-// fails: then one of them is over quota, or the outcome is unknown.
+// commitBatch commits units together, and each alone if that fails: then one of
+// them cannot be stored, or the outcome is unknown.
 func (s *Store) commitBatch(ctx context.Context, batch []*waiting) {
 	if len(batch) == 1 {
 		s.commitAlone(ctx, batch[0])
