@@ -73,17 +73,6 @@ func (l *Live) tell(s *Snapshot, keys []Key) {
 	}
 }
 
-// Configure publishes the current entries under other rules.
-func (l *Live) Configure(rules Rules) {
-	rules = rules.withDefaults()
-	l.write.Lock()
-	defer l.write.Unlock()
-	next := *l.p.Load()
-	next.rules = &rules
-	next.setDomains()
-	l.p.Store(&next)
-}
-
 // Watch calls f after each change with the new snapshot and the keys that may
 // have changed, and with no keys when Confirm has made it stale or fresh. f runs
 // on the goroutine that feeds the directory and must not block.
