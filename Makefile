@@ -81,7 +81,10 @@ acceptance: build ## the slow suites, as root: real clients and peers at length,
 	@deploy/install-packages.sh run test acceptance
 	$(GO) test -race -shuffle=on -tags acceptance -run '^TestAcceptance' -timeout 60m ./cmd/dirpost
 
-soak: test-packages build ## the end-to-end suite again and again
+# How long `make soak` goes on: make soak SOAK=12h
+SOAK        ?= 10m
+soak: test-packages build ## mixed load for SOAK, then every promise is checked; crashes again and again
+	DIRPOST_SOAK=$(SOAK) $(GO) test -race -tags acceptance -run '^TestAcceptanceSoak$$' -v -timeout 0 ./cmd/dirpost
 	$(GO) test -race -shuffle=on -count 20 -timeout 120m ./cmd/dirpost
 	DIRPOST_SOAK=1 $(GO) test -race -shuffle=on -timeout 60m ./internal/store
 
