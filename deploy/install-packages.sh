@@ -19,6 +19,8 @@ if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
 		slapd) command -v slapd >/dev/null || missing="$missing the OpenLDAP server slapd with back_mdb and syncprov,";;
 		ldap-utils) command -v ldapmodify >/dev/null || missing="$missing the OpenLDAP tools (ldapmodify),";;
 		isync) command -v mbsync >/dev/null || missing="$missing mbsync (isync),";;
+		samba-ad-*|samba-dsdb-modules) command -v samba-tool >/dev/null && command -v samba_spnupdate >/dev/null || missing="$missing Samba as a domain controller ($n),";;
+		ldb-tools) command -v ldbadd >/dev/null || missing="$missing the tools of ldb (ldbadd),";;
 		*) command -v "$n" >/dev/null || missing="$missing $n,";;
 		esac
 	done

@@ -64,6 +64,7 @@ func (u User) own(path string) error {
 type Command struct {
 	Path string
 	Args []string // without the program's name
+	Env  []string // NAME=value, beside the little that every child gets
 	User User
 	Log  string // file that gets standard output and error, appended; "" discards them
 	// Stop asks the program to end in order, Kill is sent when we die.
@@ -77,6 +78,7 @@ func (c Command) cmd(ctx context.Context) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, c.Path, c.Args...)
 	cmd.Dir = "/"
 	cmd.Env = []string{"LC_ALL=C.UTF-8", "TZ=UTC", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+	cmd.Env = append(cmd.Env, c.Env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: c.Kill}
 	if !c.User.isSelf() {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(c.User.UID), Gid: uint32(c.User.GID)}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -59,12 +60,16 @@ func keep(f *os.File) {
 
 // reaperScript waits for the end of its input, which is our end, kills what
 // still runs from the directory (the children have had their signal already)
-// and removes it.
+// and removes it. Samba writes a title over its command line: the files that it
+// has open must tell.
 const reaperScript = `trap '' HUP INT TERM
-ours() { tr '\0' ' ' 2>/dev/null <"/proc/$1/cmdline" | grep -q -F "$dir/"; }
+ours() {
+	tr '\0' ' ' 2>/dev/null <"/proc/$1/cmdline" | grep -q -F "$dir/" ||
+		{ grep -q '^samba' "/proc/$1/comm" && ls -l "/proc/$1/fd" | grep -q -F "$dir/"; } 2>/dev/null
+}
 dir=$1
 read -r _
-for f in "$1"/*/data/postmaster.pid "$1"/*/slapd.pid; do
+for f in "$1"/*/data/postmaster.pid "$1"/*/slapd.pid "$1"/*/run/samba.pid; do
 	[ -r "$f" ] || continue
 	pid=$(head -n 1 "$f")
 	n=0
@@ -112,12 +117,13 @@ func removeStale(base string) {
 	}
 }
 
-// killStale kills processes whose command line names dir.
+// killStale kills processes whose command line names dir, and those of Samba
+// that have files open there.
 func killStale(dir string) {
 	procs, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, p := range procs {
 		b, err := os.ReadFile(p)
-		if err != nil || !strings.Contains(string(b), dir+"/") {
+		if err != nil || !strings.Contains(string(b), dir+"/") && !(strings.HasPrefix(string(b), "samba: ") && worksIn(filepath.Dir(p), dir)) {
 			continue
 		}
 		var pid int
@@ -125,6 +131,16 @@ func killStale(dir string) {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
 	}
+}
+
+// worksIn reports whether the process proc, such as /proc/1, has a file below dir
+// open.
+func worksIn(proc, dir string) bool {
+	links, _ := filepath.Glob(proc + "/fd/*")
+	return slices.ContainsFunc(links, func(l string) bool {
+		to, err := os.Readlink(l)
+		return err == nil && strings.HasPrefix(to, dir+"/")
+	})
 }
 
 // Need fails the test when a program is missing, with the line that installs

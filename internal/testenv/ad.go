@@ -1,0 +1,241 @@
+package testenv
+
+import (
+	"context"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/base64"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+	"unicode/utf16"
+
+	"dirpost/internal/child"
+)
+
+// ADServer is a private domain controller of Active Directory, by Samba, with
+// the people, contacts and groups of ad.ldif in it. The tests of a binary share
+// it: they change nothing but accounts of their own.
+type ADServer struct {
+	Host          string // its name, which no DNS knows: connect to Address
+	Address       string // IP address; ports are 88, 389 and 636
+	URL           string // ldap://Address
+	TLSURL        string // ldaps://Address
+	CA            string // PEM
+	Base          string // DN of the domain
+	Realm         string
+	Domain        string // NetBIOS name
+	AdminDN       string // may do everything
+	AdminPassword string
+	UserPassword  string // of every person
+	Service       string // sAMAccountName of the mail server's account, an ordinary user
+	ServiceDN     string
+	ServicePass   string
+	Keytab        []byte // with the keys of Service
+}
+
+//go:embed ad.ldif
+var adLDIF string
+
+const (
+	adBase          = "DC=corp,DC=example"
+	adAdminPassword = "Passw0rd.Admin"
+	adUserPassword  = "Passw0rd.User"
+	adServicePass   = "Passw0rd.Service"
+	// adRecipe is raised when what provisionAD does changes.
+	adRecipe = "1"
+)
+
+// ad is the one of this binary.
+var ad = sync.OnceValues(startAD)
+
+// AD returns the domain controller that the tests of this binary share. It is a
+// copy of one that was provisioned once for all runs, so that it starts in a
+// second or two. Ports below 1024 and Samba's own files need root.
+func AD(t testing.TB) *ADServer {
+	t.Helper()
+	s, err := ad()
+	if err != nil {
+		t.Fatalf("private domain controller: %v (deploy/install-packages.sh run test installs what is missing; an ordinary user runs these tests with go test -exec 'sudo -E')", err)
+	}
+	return s
+}
+
+func startAD() (*ADServer, error) {
+	if os.Geteuid() != 0 {
+		return nil, child.ErrNotRoot
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	programs, err := child.FindSamba(ctx)
+	if err != nil {
+		return nil, err
+	}
+	base, err := scratch()
+	if err != nil {
+		return nil, err
+	}
+	pristine, err := provisionedAD(ctx, base, programs)
+	if err != nil {
+		return nil, err
+	}
+	cfg := adConfig(programs, filepath.Join(base, "ad"))
+	if _, err := (child.Command{Path: "/bin/cp", Args: []string{"-a", "--reflink=auto", pristine, cfg.Dir}}).Output(ctx); err != nil {
+		return nil, err
+	}
+	if cfg.Address, err = adAddress(); err != nil {
+		return nil, err
+	}
+	s := &ADServer{
+		Host: "dc1.corp.example", Address: cfg.Address, URL: "ldap://" + cfg.Address, TLSURL: "ldaps://" + cfg.Address,
+		Base: adBase, Realm: cfg.Realm, Domain: cfg.Domain,
+		AdminDN: "CN=Administrator,CN=Users," + adBase, AdminPassword: adAdminPassword, UserPassword: adUserPassword,
+		Service: "svc-mail", ServiceDN: "CN=svc-mail,OU=Services," + adBase, ServicePass: adServicePass,
+	}
+	if s.Keytab, err = os.ReadFile(filepath.Join(cfg.Dir, "svc-mail.keytab")); err != nil {
+		return nil, err
+	}
+	if s.CA, err = adCertificate(cfg.Dir, s.Host, cfg.Address); err != nil {
+		return nil, err
+	}
+	if err := cfg.Configure(); err != nil {
+		return nil, err
+	}
+	_, err = child.StartSamba(ctx, cfg)
+	return s, err
+}
+
+func adConfig(programs child.SambaPrograms, dir string) child.SambaConfig {
+	return child.SambaConfig{
+		Programs: programs, Dir: dir, Address: "127.0.0.1", Host: "dc1", Realm: "CORP.EXAMPLE", Domain: "CORP",
+		AdminPassword: adAdminPassword, Log: filepath.Join(dir, "log"),
+	}
+}
+
+// adAddress returns an address of the loopback network on which nobody listens:
+// the ports of a domain controller cannot be chosen.
+func adAddress() (string, error) {
+	for range 20 {
+		ip := fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(255), 1+rand.IntN(254))
+		free := true
+		for _, port := range []string{"88", "389", "636"} {
+			l, err := net.Listen("tcp", ip+":"+port)
+			if err != nil {
+				free = false
+				break
+			}
+			_ = l.Close()
+		}
+		if free {
+			return ip, nil
+		}
+	}
+	return "", fmt.Errorf("the ports 88, 389 and 636 are taken on all addresses: does another server listen on 0.0.0.0?")
+}
+
+// adCertificate gives the domain controller a certificate of the test authority,
+// and returns the authority.
+func adCertificate(dir string, names ...string) (ca string, err error) {
+	a, err := authority()
+	if err != nil {
+		return "", err
+	}
+	cert, key, err := a.Issue(names...)
+	if err != nil {
+		return "", err
+	}
+	for name, b := range map[string][]byte{"cert.pem": cert, "key.pem": key, "ca.pem": a.PEM()} {
+		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil { // Samba refuses a key that others may read
+			return "", err
+		}
+	}
+	return string(a.PEM()), nil
+}
+
+// provisionedAD returns the directory of a domain that was never started, from
+// the cache if one is there. Test binaries that run at the same time wait for
+// the one that makes it.
+func provisionedAD(ctx context.Context, base string, programs child.SambaPrograms) (string, error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		cache = os.TempDir()
+	}
+	cache = filepath.Join(cache, "dirpost")
+	if err := os.MkdirAll(cache, 0o700); err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256([]byte(adRecipe + adLDIF))
+	dir := filepath.Join(cache, fmt.Sprintf("ad-%s-%x", programs.Version, sum[:4]))
+	lock, err := os.OpenFile(filepath.Join(cache, "lock-ad"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return "", err
+	}
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return "", err
+	}
+	if _, err := os.Stat(dir); err == nil {
+		return dir, nil
+	}
+	fresh := filepath.Join(base, "ad-fresh")
+	if err := provisionAD(ctx, adConfig(programs, fresh)); err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(fresh)
+	part := dir + ".part" // the cache may lie on another file system
+	if err := os.RemoveAll(part); err != nil {
+		return "", err
+	}
+	if _, err := (child.Command{Path: "/bin/cp", Args: []string{"-a", fresh, part}}).Output(ctx); err != nil {
+		return "", err
+	}
+	return dir, os.Rename(part, dir)
+}
+
+// provisionAD makes the domain and fills it. Nothing in it may grow old: the copy
+// is used for months.
+func provisionAD(ctx context.Context, cfg child.SambaConfig) error {
+	if err := cfg.Provision(ctx); err != nil {
+		return err
+	}
+	err := cfg.Tool(ctx, "domain", "passwordsettings", "set", "-H", filepath.Join(cfg.Dir, "private", "sam.ldb"),
+		"--min-pwd-age=0", "--max-pwd-age=0", "--history-length=0",
+		"--account-lockout-threshold=5", "--account-lockout-duration=60", "--reset-account-lockout-after=60")
+	if err != nil {
+		return fmt.Errorf("password settings: %w", err)
+	}
+	if err := cfg.Add(ctx, withPasswords(adLDIF)); err != nil {
+		return fmt.Errorf("add people and groups: %w", err)
+	}
+	// By the rules pwdLastSet takes only 0 and -1.
+	err = cfg.Force(ctx, adBase, "dn: CN=Pia Passwordold,OU=Staff,"+adBase+"\nchangetype: modify\nreplace: pwdLastSet\npwdLastSet: 130000000000000000\n")
+	if err != nil {
+		return fmt.Errorf("let a password grow old: %w", err)
+	}
+	err = cfg.Tool(ctx, "domain", "exportkeytab", filepath.Join(cfg.Dir, "svc-mail.keytab"), "--principal=svc-mail")
+	if err != nil {
+		return fmt.Errorf("export keytab: %w", err)
+	}
+	return nil
+}
+
+var passwordLine = regexp.MustCompile(`(?m)^unicodePwd: (.*)$`)
+
+// withPasswords writes the passwords of an LDIF file as Active Directory wants
+// them, quoted and in UTF-16 ([MS-ADTS] §3.1.1.3.1.5).
+func withPasswords(ldif string) string {
+	return passwordLine.ReplaceAllStringFunc(ldif, func(line string) string {
+		var b []byte
+		for _, u := range utf16.Encode([]rune(`"` + passwordLine.FindStringSubmatch(line)[1] + `"`)) {
+			b = append(b, byte(u), byte(u>>8))
+		}
+		return "unicodePwd:: " + base64.StdEncoding.EncodeToString(b)
+	})
+}
