@@ -45,7 +45,7 @@ func TestKDC(t *testing.T) {
 	}{
 		{"wrong key", key(s.Service), s.Host, 0, "the key in the keytab is not that of the account"},
 		{"right key", func(*Account) {}, s.Host, 0, ""}, // and the wrong one is forgotten
-		{"case of the names", func(a *Account) { a.Principal = strings.ToUpper(a.Principal) }, strings.ToUpper(s.Host), 0, ""},
+		{"case of the names", func(a *Account) { a.Principal, a.Realm = strings.ToUpper(a.Principal), strings.ToLower(a.Realm) }, strings.ToUpper(s.Host), 0, ""},
 		{"clock a little off", func(*Account) {}, s.Host, 2 * time.Minute, ""},
 		{"clock ahead", func(*Account) {}, s.Host, 11 * time.Minute, "ahead of that of the KDC, and at most 5m0s are allowed: set the clock"},
 		{"clock behind", func(*Account) {}, s.Host, -11 * time.Minute, "behind that of the KDC"},

@@ -27,7 +27,7 @@ import (
 // Account is who we are to a KDC.
 type Account struct {
 	Principal string // without realm: svc-mail, MAIL$, imap/mail.corp.example
-	Realm     string // in capitals, as a rule
+	Realm     string // in any case; the keytab has it as it is
 	Keytab    []byte // content of the file, with an AES key of Principal
 	KDCs      []string
 }
@@ -71,6 +71,7 @@ func NewInitiator(a Account) (*Initiator, error) {
 	if len(a.KDCs) == 0 {
 		return nil, errors.New("no KDC")
 	}
+	a.Realm = key.realm // case counts for Kerberos, and people write it small
 	c := config.New()
 	c.LibDefaults.NoAddresses = true
 	c.LibDefaults.TicketLifetime = ticketLife
