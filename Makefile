@@ -79,7 +79,8 @@ bench-go: test-packages ## all Go benchmarks
 # for a machine without room for 10,000 clients.
 acceptance: build ## the slow suites, as root: real clients and peers at length, nodes and servers that die
 	@deploy/install-packages.sh run test acceptance
-	$(GO) test -race -shuffle=on -tags acceptance -run '^TestAcceptance' -timeout 60m ./cmd/dirpost
+	$(GO) test -race -shuffle=on -tags acceptance -run '^TestAcceptance|^TestLargeList' -timeout 60m ./cmd/dirpost
+	$(GO) test -count=1 -tags acceptance -run "^TestAcceptanceHostile" -timeout 10m ./cmd/dirpost
 
 # How long `make soak` goes on: make soak SOAK=12h
 SOAK        ?= 10m

@@ -138,10 +138,10 @@ var ends = []string{"\n.\n", "\n.\r\n", "\r\n.\n", "\r.\r", "\r\n.\r", "\r.\r\n"
 func TestAcceptanceCanonical(t *testing.T) {
 	for name, start := range peers {
 		t.Run(name, func(t *testing.T) {
-			var p *peer
-			wire := newTap(t, func() string { return p.addr })
+			wire := newTap(t)
 			s := newSystem(t, fmt.Sprintf("smarthost = %q\nsmarthost_tls = \"none\"", wire.addr))
-			p = start(t, peerDir(t), s)
+			p := start(t, peerDir(t), s)
+			wire.target.Store(p.addr)
 			s.start()
 			c := &canonical{t: t, s: s, p: p, want: make(map[string]string)}
 			c.byDATA()

@@ -145,7 +145,7 @@ func TestAcceptanceHostile(t *testing.T) {
 	if held < clients*8/10 {
 		t.Errorf("only %d of %d clients are held: the test shows nothing", held, clients)
 	}
-	if each > 64 {
+	if each > 64 && !raceDetector { // which takes many times the memory
 		t.Errorf("%d KiB for each odd client", each)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -373,13 +374,14 @@ plain:
 // A tap is a wire between two servers on which everything that the first says is
 // kept.
 type tap struct {
-	addr string
-	mu   sync.Mutex // guards said
-	said []*bytes.Buffer
+	addr   string
+	target atomic.Value // string: who is at the other end
+	mu     sync.Mutex   // guards said
+	said   []*bytes.Buffer
 }
 
-// newTap makes a wire to the address that target returns.
-func newTap(t *testing.T, target func() string) *tap {
+// newTap makes a wire; its target is set before anybody speaks.
+func newTap(t *testing.T) *tap {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -393,7 +395,7 @@ func newTap(t *testing.T, target func() string) *tap {
 			if err != nil {
 				return
 			}
-			far, err := net.Dial("tcp", target())
+			far, err := net.Dial("tcp", w.target.Load().(string))
 			if err != nil {
 				_ = near.Close()
 				continue

@@ -1,0 +1,5 @@
+//go:build acceptance && race
+
+package main
+
+const raceDetector = true
