@@ -366,3 +366,21 @@ func TestCommitBesideALockedAccount(t *testing.T) {
 	}
 	w.consistent()
 }
+
+// Another message of the same id, given by chance, is not taken for one that is
+// there: it fails for the moment instead of being lost.
+func TestDeliverIDTaken(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.account("a")
+	first, second := w.content("first", "one\r\n"), w.content("second", "two and three\r\n")
+	second.QueueID = first.QueueID
+	w.commit(first, to(a, "INBOX"))
+	_, err := w.Commit(t.Context(), store.Unit{Content: second, Deliveries: []store.Delivery{to(a, "INBOX")}})
+	if st := envelope.StatusOf(err); err == nil || st.Code/100 != 4 {
+		t.Errorf("got %v (%v), want a temporary error", err, st)
+	}
+	if got := w.commit(first, to(a, "INBOX")); len(got[0].Copies) != 1 {
+		t.Errorf("the first one again: %v", got)
+	}
+}

@@ -2,7 +2,7 @@
 -- account each. Locks: mailbox rows ascending, then the account row.
 --
 -- SQLSTATEs raised here: DP404 no such mailbox or account, DP452 over quota
--- (DETAIL is the account).
+-- (DETAIL is the account), DP409 another message has this id.
 
 -- deliver stores a message in mailbox mb, and in the mailboxes more_mb, which
 -- ascend from mb; null for none. It returns the outcome: 0 stored, 1 a repeat of
@@ -38,7 +38,7 @@ begin
      and (select c.used_bytes + sz > quota from account c where c.account_id = a) then
     -- In a transaction with others, which must not fail with this one.
     if exists (select from message m where m.account_id = a and m.message_id = mid) then
-      return delivered_before(a, mb, mid);
+      return delivered_before(a, mb, mid, mhash, bsz);
     end if;
     delete from repeat where account_id = a and key = rep;
     return array[3];
@@ -52,7 +52,7 @@ begin
     seen := not found;
   end if;
   if seen then
-    return delivered_before(a, mb, mid);
+    return delivered_before(a, mb, mid, mhash, bsz);
   end if;
   update mailbox m
      set uidnext  = m.uidnext + 1,
@@ -101,13 +101,22 @@ begin
 end $$;
 
 -- delivered_before answers for a message whose key, or that itself, is there.
-create function delivered_before(a bigint, mb bigint, mid bigint) returns bigint[]
+-- Another message of the same id, which two nodes may give by chance, must not
+-- pass for it: it is refused for the moment and comes again with another id.
+create function delivered_before(a bigint, mb bigint, mid bigint, mhash bigint, bsz bigint) returns bigint[]
 language plpgsql as $$
 declare
   answer bigint[];
+  same boolean;
 begin
-  if not exists (select from message m where m.account_id = a and m.message_id = mid) then
+  select m.message_hash = mhash and m.body_size = bsz into same
+    from message m
+   where m.account_id = a and m.message_id = mid;
+  if not found then
     return array[1];
+  end if;
+  if not same then
+    raise exception 'message id is taken' using errcode = 'DP409';
   end if;
   select array[2, m.uidvalidity, x.uid, x.modseq] into answer
     from mailbox_message x join mailbox m using (account_id, mailbox_id)
