@@ -142,12 +142,38 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+// Two nodes may make the same id. The second message must not vanish as if it
+// were a repetition of the first: its sender keeps it and tries again.
+func TestIDTaken(t *testing.T) {
+	t.Parallel()
+	q := newQueue(t)
+	id := enqueue(t, q, to(t, "a@a.example")...)
+	for _, m := range []*Message{
+		{QueueID: id, Header: []byte("Subject: other\r\n\r\n"), Body: blob.Body{Size: 4, Lines: 1, Inline: []byte("hi\r\n")}},
+		{QueueID: id, Header: []byte("Subject: test\r\n\r\n"), Body: blob.Body{Size: 4, Lines: 1, Hash: [32]byte{1}, Inline: []byte("ho\r\n")}},
+	} {
+		err := q.db.InTx(t.Context(), postgres.Delivery, func(ctx context.Context, tx postgres.Tx) error {
+			return q.EnqueueTx(ctx, tx, m, to(t, "b@a.example"))
+		})
+		if err == nil || !envelope.StatusOf(err).IsTemporary() {
+			t.Errorf("another message under the same id: %v, want a temporary error", err)
+		}
+	}
+	if n := rowsIn(t, q, "outq"); n != 1 {
+		t.Errorf("%d recipients in the queue, want 1", n)
+	}
+}
+
 // A message row lives as long as a recipient row and no longer.
 func TestFinished(t *testing.T) {
 	t.Parallel()
 	q := newQueue(t)
 	id := enqueue(t, q, to(t, "a@a.example", "b@a.example", "c@b.example")...)
-	put(t, q, &Message{QueueID: id, Header: []byte("\r\n")}, to(t, "again@a.example")) // repeated after an unknown COMMIT
+	again, _, err := q.Get(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, q, again, to(t, "again@a.example")) // repeated after an unknown COMMIT
 	if n := rowsIn(t, q, "outq"); n != 3 {
 		t.Fatalf("%d rows, want 3", n)
 	}

@@ -77,7 +77,9 @@ create table outq_node (
 );
 
 -- Puts a message with its recipients into the queue. A message that is there
--- already is left as it is: the caller repeats because it did not hear.
+-- already is left as it is: the caller repeats because it did not hear. Another
+-- message of that id is DP409, and nothing has happened: two nodes have made the
+-- same id, and the sender tries again.
 create function outq_enqueue(
   id bigint, accepted timestamptz, expires timestamptz, lifetime interval, size bigint, lines bigint, blob uuid, hash bytea, codec smallint, content bytea,
   how_much smallint, bits smallint, reverse text, env text, who text, head bytea,
@@ -94,6 +96,9 @@ begin
   select m.queue_id, case when r.state = 2 then 'infinity' else now() end, r.n - 1, r.shard, r.state, r.notify, r.destination, r.local_part, r.domain, r.original, r.type, r.key, r.hop
     from m, unnest(shards, states, notifies, destinations, locals, domains, originals, types, keys, hops)
          with ordinality as r(shard, state, notify, destination, local_part, domain, original, type, key, hop, n);
+  if not found and not exists (select from outq_msg o where o.queue_id = id and o.body_hash = hash and o.body_size = size and o.header = head) then
+    raise exception 'queue id is taken' using errcode = 'DP409';
+  end if;
 end $$;
 
 -- Leases up to per due recipients of each of up to some destinations (per_local of
