@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"dirpost/auth"
 	"errors"
 	"io"
 	"log/slog"
@@ -308,4 +309,33 @@ func BenchmarkCommand(b *testing.B) {
 	}
 	client.Close()
 	<-ctx.Done()
+}
+
+// A session that is woken since the server shuts down sees that it shall end,
+// whichever of the two contexts ends first.
+func TestShutdownIsNotMissed(t *testing.T) {
+	for range 30 {
+		client, server := net.Pipe()
+		c := NewConn(server, nil, "s", testLog())
+		above, shutdown := context.WithCancelCause(t.Context())
+		stop := context.AfterFunc(above, c.Wake)
+		for range 5000 { // other sessions: contexts end one after the other, in no order
+			_, cancel := context.WithCancel(above)
+			defer cancel()
+		}
+		ctx, done, err := c.Admit(above, &watch{}, &auth.Identity{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		go shutdown(ErrShutdown)
+		for ctx.Err() == nil {
+			if err := c.Wait(time.Minute); !errors.Is(err, ErrWoken) {
+				t.Fatalf("the wake was lost: %v", err)
+			}
+		}
+		stop()
+		done()
+		client.Close()
+		server.Close()
+	}
 }

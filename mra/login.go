@@ -41,12 +41,13 @@ func (c *Conn) Admit(ctx context.Context, w Watcher, id *auth.Identity) (_ conte
 		release = func() { s.persons.give(id.Person) }
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	stop := w.Watch(id, func(reason string) {
-		cancel(&RevokedError{Reason: reason})
-		c.Wake()
-	})
+	// The wake belongs to this context and not to the one above: that one wakes c
+	// before this one has ended, or after, as it happens, and c would wait again.
+	quiet := context.AfterFunc(ctx, c.Wake)
+	stop := w.Watch(id, func(reason string) { cancel(&RevokedError{Reason: reason}) })
 	return ctx, sync.OnceFunc(func() {
 		stop()
+		quiet()
 		cancel(nil)
 		release()
 	}), nil
