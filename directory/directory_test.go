@@ -67,7 +67,10 @@ func corp(t testing.TB) *Snapshot {
 
 func corpEntries() []*Entry {
 	return []*Entry{
-		entry(KindPerson, "alice", func(e *Entry) { e.Aliases = addrs("a.example@corp.example") }),
+		entry(KindPerson, "alice", func(e *Entry) {
+			e.Aliases, e.SID = addrs("a.example@corp.example"), "S-1-5-21-1-2-3-1104"
+			e.X500 = []string{FoldX500("/o=Example/ou=Ex/cn=Recipients/cn=alice")}
+		}),
 		person("bob"),
 		entry(KindPerson, "wangwei", func(e *Entry) {
 			e.Aliases = addrs("王伟@corp.example", "wei@例子.example")

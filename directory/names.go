@@ -53,6 +53,20 @@ func foldName(name string) string {
 	return ""
 }
 
+// FoldX500 returns the form under which addresses of Exchange are compared
+// (legacyExchangeDN, /o=Example/ou=…/cn=Recipients/cn=alice): lower case, without
+// the spaces around it. "" means that it is none, or longer than any is.
+func FoldX500(address string) string {
+	address = strings.TrimSpace(address)
+	if !strings.HasPrefix(address, "/") || len(address) > maxX500 || !utf8.ValidString(address) {
+		return ""
+	}
+	return strings.ToLower(norm.NFC.String(address))
+}
+
+// maxX500 bounds an address of Exchange, in octets.
+const maxX500 = 1 << 10
+
 // isPrintable reports whether s is printable ASCII.
 func isPrintable(s string) bool {
 	for i := 0; i < len(s); i++ {

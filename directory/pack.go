@@ -11,7 +11,7 @@ import (
 
 // packVersion is the first octet of a packed entry. A field is added at the
 // end, with the next number here, and Unpack goes on reading what is older.
-const packVersion = 1
+const packVersion = 2
 
 // errPacked reports octets that are no packed entry.
 var errPacked = errors.New("damaged directory entry")
@@ -56,7 +56,36 @@ func (e *Entry) pack() string {
 	p.strs(e.OnBehalf)
 	p.strs(e.Domains)
 	p.strs(e.Members)
+	p.version2(e)
 	return string(p)
+}
+
+// version2 appends what version 2 has added.
+func (p *packer) version2(e *Entry) {
+	p.str(e.SID)
+	p.str(e.PrimaryGroup)
+	p.strs(e.X500)
+	*p = append(*p, byte(e.Place))
+	p.strs(e.Moderators)
+	p.strs(e.Barred)
+	p.strs(e.MemberLogins)
+	p.strs(e.Queries)
+	p.strs(e.Facts)
+	p.num(e.MaxReceive)
+	p.num(e.MaxSend)
+	p.len(len(e.Former))
+	for _, f := range e.Former {
+		p.addr(f.Address)
+		p.num(unixNano(f.Until))
+	}
+	p.len(len(e.Claims))
+	for _, c := range e.Claims {
+		p.addr(c.Address)
+		p.num(unixNano(c.Since))
+	}
+	p.num(unixNano(e.Gone))
+	p.strs(e.Unreadable)
+	p.strs(e.Origins)
 }
 
 // Unpack is the reverse of Pack.
@@ -65,7 +94,7 @@ func Unpack(b []byte) (*Entry, error) { return unpack(string(b)) }
 // unpack reads a packed entry. Its strings share the memory of s, so that a
 // look-up copies nothing.
 func unpack(s string) (*Entry, error) {
-	if s == "" || s[0] != packVersion {
+	if s == "" || s[0] == 0 || s[0] > packVersion {
 		return nil, fmt.Errorf("%w: unknown version", errPacked)
 	}
 	u := unpacker{s: s[1:]}
@@ -100,10 +129,43 @@ func unpack(s string) (*Entry, error) {
 	e.OnBehalf = u.strs()
 	e.Domains = u.strs()
 	e.Members = u.strs()
+	if s[0] >= 2 {
+		u.version2(e)
+	}
 	if u.bad || u.s != "" || e.Key == "" {
 		return nil, errPacked
 	}
 	return e, nil
+}
+
+// version2 reads what version 2 has added.
+func (u *unpacker) version2(e *Entry) {
+	e.SID = u.str()
+	e.PrimaryGroup = u.str()
+	e.X500 = u.strs()
+	e.Place = Place(u.octet())
+	e.Moderators = u.strs()
+	e.Barred = u.strs()
+	e.MemberLogins = u.strs()
+	e.Queries = u.strs()
+	e.Facts = u.strs()
+	e.MaxReceive = u.num()
+	e.MaxSend = u.num()
+	if n := u.count(3); n > 0 {
+		e.Former = make([]Former, n)
+		for i := range e.Former {
+			e.Former[i] = Former{u.addr(), fromUnixNano(u.num())}
+		}
+	}
+	if n := u.count(3); n > 0 {
+		e.Claims = make([]Claim, n)
+		for i := range e.Claims {
+			e.Claims[i] = Claim{u.addr(), fromUnixNano(u.num())}
+		}
+	}
+	e.Gone = fromUnixNano(u.num())
+	e.Unreadable = u.strs()
+	e.Origins = u.strs()
 }
 
 // packedKey returns the key alone, from a packed entry that has been read

@@ -41,6 +41,8 @@ const (
 	byLogin         // FoldLogin
 	byMember        // DN of a member -> its groups
 	byAccess        // DN -> mailboxes that it may open
+	bySID           // objectSid
+	byX500          // FoldX500
 )
 
 // shard is a part of the table, sorted by hash.
@@ -225,10 +227,13 @@ func (e *Entry) names() iter.Seq2[index, string] {
 				return
 			}
 		}
+		if e.SID != "" && !yield(bySID, e.SID) {
+			return
+		}
 		for _, list := range [...]struct {
 			index index
 			names []string
-		}{{byLogin, e.Logins}, {byMember, e.Members}, {byAccess, e.Access}} {
+		}{{byLogin, e.Logins}, {byMember, e.Members}, {byAccess, e.Access}, {byX500, e.X500}} {
 			for _, name := range list.names {
 				if !yield(list.index, name) {
 					return
@@ -254,6 +259,10 @@ func (e *Entry) has(i index, name string) bool {
 		return slices.Contains(e.Logins, name)
 	case byMember:
 		return slices.Contains(e.Members, name)
+	case bySID:
+		return e.SID == name
+	case byX500:
+		return slices.Contains(e.X500, name)
 	default:
 		return slices.Contains(e.Access, name)
 	}
@@ -362,6 +371,25 @@ func (s *Snapshot) ByLogin(name string) *Entry {
 		return nil
 	}
 	return s.only(byLogin, name)
+}
+
+// BySID returns the entry with a security identifier, as S-1-5-21-…, nil when
+// there is none or more than one.
+func (s *Snapshot) BySID(sid string) *Entry {
+	if sid == "" {
+		return nil
+	}
+	return s.only(bySID, sid)
+}
+
+// ByX500 returns the entry that owns an address of Exchange, such as
+// /o=Example/ou=Exchange/cn=Recipients/cn=alice, in any spelling; nil when there
+// is none or more than one.
+func (s *Snapshot) ByX500(address string) *Entry {
+	if address = FoldX500(address); address == "" {
+		return nil
+	}
+	return s.only(byX500, address)
 }
 
 // All yields every entry, in no order.

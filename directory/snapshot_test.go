@@ -1,6 +1,7 @@
 package directory
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"reflect"
@@ -18,6 +19,11 @@ func TestPack(t *testing.T) {
 		Members: []string{"cn=a", ""}, ExternalMembers: addrs("d@x.example"), Policy: ListOwners, Owners: []string{"cn=o"},
 		Senders: []string{"cn=s"}, Access: []string{"cn=acc"}, SendAs: []string{"cn=sa"}, OnBehalf: []string{"cn=ob"},
 		Domains: []string{"d.example"}, Hidden: true, Modified: time.Unix(1e9, 0).UTC(),
+		SID: "S-1-5-21-1-2-3-1104", PrimaryGroup: "S-1-5-21-1-2-3-513", X500: []string{"/o=x/cn=a"}, Place: PlaceElsewhere,
+		Moderators: []string{"cn=m"}, Barred: []string{"cn=b"}, MemberLogins: []string{"a"}, Queries: []string{"ldap:///dc=x??sub?(l=y)"},
+		Facts: []string{"l=y"}, MaxReceive: 1, MaxSend: 2, Former: []Former{{addr("f@corp.example"), time.Unix(2e9, 0).UTC()}},
+		Claims: []Claim{{addr("b@corp.example"), time.Unix(1e9, 1).UTC()}}, Gone: time.Unix(3, 0).UTC(),
+		Unreadable: []string{"quota"}, Origins: []string{"quota=mailQuota"},
 	}
 	for _, e := range append(corpEntries(), full) {
 		got, err := Unpack(e.Pack())
@@ -40,6 +46,31 @@ func TestPack(t *testing.T) {
 	for i := range v.NumField() {
 		if f := v.Type().Field(i); f.IsExported() && v.Field(i).IsZero() {
 			t.Errorf("the test entry has no %s", f.Name)
+		}
+	}
+}
+
+// A replica that an earlier version has written is read on: a new version must
+// start while the directory is away.
+func TestUnpackVersion1(t *testing.T) {
+	t.Parallel()
+	for _, e := range corpEntries() {
+		e.SID, e.X500 = "", nil // not known to version 1
+		p := e.Pack()
+		var added packer
+		added.version2(&Entry{})
+		if !bytes.HasSuffix(p, added) {
+			t.Fatalf("%s: fields of version 2 are not at the end", e.Key)
+		}
+		old := bytes.TrimSuffix(p, added)
+		old[0] = 1
+		got, err := Unpack(old)
+		if err != nil {
+			t.Fatalf("%s: %v", e.Key, err)
+		}
+		got.packed = ""
+		if !reflect.DeepEqual(got, e) {
+			t.Errorf("%s:\n got %+v\nwant %+v", e.Key, got, e)
 		}
 	}
 }
@@ -100,6 +131,12 @@ func TestLookups(t *testing.T) {
 	}
 	if e := s.ByAddress(addr("twin@corp.example")); e != nil {
 		t.Errorf("ByAddress(twin) = %v, want nobody", e.Key)
+	}
+	if e := s.BySID("S-1-5-21-1-2-3-1104"); e == nil || e.Key != "test:alice" || s.BySID("") != nil {
+		t.Errorf("BySID = %v", e)
+	}
+	if e := s.ByX500("/O=Example/ou=Ex/CN=Recipients/cn=ALICE "); e == nil || e.Key != "test:alice" || s.ByX500("alice") != nil {
+		t.Errorf("ByX500 = %v", e)
 	}
 	if list := s.Owners(addr("twin@corp.example")); len(list) != 2 {
 		t.Errorf("Owners(twin) = %v", list)

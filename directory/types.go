@@ -87,7 +87,54 @@ type Entry struct {
 	Hidden   bool
 	Modified time.Time // last change of anything, its password too, as fine as the directory tells it
 
+	SID          string   // objectSid as S-1-5-21-…, "" where the directory has none
+	PrimaryGroup string   // SID of the group whose member list does not name the person
+	X500         []string // addresses of Exchange (legacyExchangeDN, X500:), by FoldX500
+	Place        Place    // whose mailbox it is, as far as the entry itself says
+
+	Moderators   []string // DNs by NormalizeDN: whom a moderated list asks; none: its Owners
+	Barred       []string // DNs by NormalizeDN: people and groups that may not send to it
+	MemberLogins []string // members by login name (memberUid), by FoldLogin
+	Queries      []string // LDAP URLs (RFC 4516): who of the replica matches is a member
+	Facts        []string // "attribute=value", what Queries of lists may ask, attribute in lower case
+
+	MaxReceive int64 // largest message that is taken for the entry; octets, 0 none
+	MaxSend    int64 // largest message that the person may send; octets, 0 none
+
+	// What the feeder keeps beside what the directory says now.
+	Former []Former  // addresses that the entry had, and has no more
+	Claims []Claim   // addresses that it has not always had
+	Gone   time.Time // when it left the directory: StateGrace
+
+	Unreadable []string // logical fields whose values could not be read, and were kept as they were
+	Origins    []string // "field=attribute", where each field came from
+
 	packed string // what the snapshot holds; "" in an entry of the caller's
+}
+
+// Place says whose mailbox an entry's is, as far as the entry itself tells.
+type Place uint8
+
+// The places of a mailbox.
+const (
+	PlaceUnsaid    Place = iota // nothing says so
+	PlaceHere                   // the mailbox rule of the configuration names it
+	PlaceElsewhere              // its attributes say that another system has it
+)
+
+// Former is an address that an entry had. Mail for it arrives until then, unless
+// somebody has the address now.
+type Former struct {
+	Address envelope.Address
+	Until   time.Time
+}
+
+// Claim says since when an entry has an address. What an entry had when the
+// directory was first read has no Claim: it was there before, nobody knows since
+// when.
+type Claim struct {
+	Address envelope.Address
+	Since   time.Time
 }
 
 // LoginState says whether the person may log in at the time now.
