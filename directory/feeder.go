@@ -311,7 +311,11 @@ func (g *feeding) run(ctx context.Context) error {
 // problem records and logs a failure, once until it works again.
 func (g *feeding) problem(ctx context.Context, cause error) {
 	if !g.failed {
-		g.f.log.Error("directory cannot be followed; known people go on as before", "directory", g.source.Name(), "err", cause)
+		if g.f.live.Snapshot().Ready() {
+			g.f.log.Error("directory cannot be followed; known people go on as before", "directory", g.source.Name(), "err", cause)
+		} else {
+			g.f.log.Error("directory cannot be read; all mail is deferred until it answers", "directory", g.source.Name(), "err", cause)
+		}
 		g.failed = true
 	}
 	if err := g.f.rows.lost(ctx, g.source.Name(), cause.Error()); err != nil {

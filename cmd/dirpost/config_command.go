@@ -1,7 +1,11 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"log/slog"
+	"slices"
 
 	"github.com/spf13/cobra"
 )
@@ -17,23 +21,75 @@ func configCommand(path *string, std streams) *cobra.Command {
 				return err
 			},
 		},
-		&cobra.Command{
-			Use: "check", Short: "Check the configuration file, and say what is wrong",
-			Long: `Check reads the file, the secrets and the certificates it refers to, and says what
-is wrong, all of it. It connects to nothing; 'dirpost doctor' does.`,
-			Args: cobra.NoArgs,
-			RunE: func(*cobra.Command, []string) error {
-				f, err := readConfig(*path)
-				if err != nil {
-					return err
-				}
-				if err := f.checkFiles(); err != nil {
-					return fmt.Errorf("%s: %w", *path, err)
-				}
-				_, err = fmt.Fprintf(std.out, "%s is good.\n", *path)
-				return err
-			},
-		},
+		configCheckCommand(path, std),
 	)
 	return c
+}
+
+// configCheckCommand is `dirpost config check`.
+func configCheckCommand(path *string, std streams) *cobra.Command {
+	offline := false
+	c := &cobra.Command{
+		Use: "check", Short: "Check the configuration file, and say what is wrong",
+		Long: `Check reads the file, the secrets and the certificates it refers to, asks the
+database and the directories whether they are what it says, and names all that is
+wrong, one line each. 'dirpost doctor' looks at a node that serves.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			f, err := readConfig(*path)
+			if err != nil {
+				return err
+			}
+			if err := f.checkFiles(); err != nil {
+				return fmt.Errorf("%s: %w", *path, err)
+			}
+			if !offline {
+				if err := f.checkServers(c.Context(), newLogger(LogSection{Level: "error", Format: f.Log.Format}, std.err)); err != nil {
+					return err
+				}
+			}
+			_, err = fmt.Fprintf(std.out, "%s is good.\n", *path)
+			return err
+		},
+	}
+	c.Flags().BoolVar(&offline, "offline", false, "connect to nothing")
+	return c
+}
+
+// checkServers asks the database and the directories, as a node does when it
+// starts, and returns all that is wrong.
+func (f *File) checkServers(ctx context.Context, log *slog.Logger) error {
+	var errs []error
+	if db, err := openDatabase(ctx, f, log); err != nil {
+		errs = append(errs, err)
+	} else {
+		db.Close()
+	}
+	for _, name := range f.names() {
+		errs = append(errs, f.checkDirectory(ctx, name))
+	}
+	return errors.Join(errs...)
+}
+
+// checkDirectory asks a directory for what a node of the configured roles needs
+// of it: to be read, and to judge passwords.
+func (f *File) checkDirectory(ctx context.Context, name string) error {
+	roles, err := f.roles(nil)
+	if err != nil {
+		return err
+	}
+	feeds := slices.Contains(roles, roleDirectory)
+	client, err := f.Directory[name].client(name, feeds)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(ctx, checkLimit)
+	defer cancel()
+	if feeds {
+		if err := client.Check(ctx); err != nil {
+			return err
+		}
+	}
+	return client.CheckLogin(ctx)
 }

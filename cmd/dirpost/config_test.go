@@ -167,7 +167,7 @@ func TestConfigCheck(t *testing.T) {
 		want string
 	}{{path, 0, "is good"}, {path + ".not", 1, "dirpost config example >"}} {
 		var out strings.Builder
-		code := run(t.Context(), []string{"dirpost", "config", "check", "--config", c.path}, streams{nil, &out, &out})
+		code := run(t.Context(), []string{"dirpost", "config", "check", "--offline", "--config", c.path}, streams{nil, &out, &out})
 		if code != c.code || !strings.Contains(out.String(), c.want) {
 			t.Errorf("config check %s: exit %d, %s", c.path, code, out.String())
 		}

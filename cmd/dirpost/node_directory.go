@@ -113,7 +113,10 @@ func (n *node) buildDirectory(ctx context.Context) error {
 	n.live = directory.Open(rules)
 	n.register(n.live.Collectors()...)
 	n.verifiers = make(map[string]auth.Verifier)
-	var sources []directory.Source
+	var (
+		sources []directory.Source
+		clients []*ldap.Client
+	)
 	for _, name := range n.file.names() {
 		feeds := n.has(roleDirectory)
 		client, err := n.file.Directory[name].client(name, feeds)
@@ -122,6 +125,7 @@ func (n *node) buildDirectory(ctx context.Context) error {
 		}
 		n.closers = append(n.closers, client.Close)
 		n.verifiers[name] = client
+		clients = append(clients, client)
 		if feeds {
 			sources = append(sources, client.Source(n.log))
 		}
@@ -131,6 +135,40 @@ func (n *node) buildDirectory(ctx context.Context) error {
 		return fmt.Errorf("directory: %w", err)
 	}
 	n.back = append(n.back, part{"directory", feeder.Run})
+	return n.checkDirectories(ctx, clients)
+}
+
+// checkLimit bounds the questions to a directory before a node serves.
+const checkLimit = 15 * time.Second
+
+// checkDirectories decides what becomes of a node whose directory cannot be used.
+// Where people are known it serves them, and the feeder says in the log what is
+// wrong. At the first start nobody is known: a directory that is away may come,
+// but one that refuses what the configuration says will not change its mind.
+//
+// What the feeder does not try, connections for logins, is tried beside it.
+func (n *node) checkDirectories(ctx context.Context, clients []*ldap.Client) error {
+	feeds := n.has(roleDirectory)
+	for _, client := range clients {
+		if feeds && !n.live.Snapshot().Ready() {
+			limit, cancel := context.WithTimeout(ctx, checkLimit)
+			err := client.Check(limit)
+			cancel()
+			var setup *ldap.SetupError
+			if errors.As(err, &setup) {
+				return err
+			}
+		}
+		if n.has(roleMSA, roleIMAP, rolePOP, roleHTTP) && (!feeds || n.file.Directory[client.Name()].Bind == ldap.BindGSSAPI) {
+			n.back = append(n.back, part{"logins of " + client.Name(), func(ctx context.Context) error {
+				if err := client.CheckLogin(ctx); err != nil && ctx.Err() == nil {
+					n.log.ErrorContext(ctx, "nobody can log in", "directory", client.Name(), "err", err)
+				}
+				<-ctx.Done()
+				return nil
+			}})
+		}
+	}
 	return nil
 }
 

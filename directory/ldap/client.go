@@ -64,7 +64,9 @@ func (c *Client) Close() {
 }
 
 // Check connects and reads the base as the service account. Its errors are for
-// the administrator: unreachable server, certificate, password, base.
+// the administrator, one line that says what to do: unreachable server,
+// certificate, password, base. Those that only the administrator can mend are
+// SetupErrors.
 func (c *Client) Check(ctx context.Context) error {
 	nc, err := c.read.get(ctx)
 	if err != nil {
@@ -96,7 +98,7 @@ func (c *Client) readBase(ctx context.Context, nc *conn) error {
 	})
 	switch {
 	case ldap.IsErrorWithCode(err, ldap.LDAPResultNoSuchObject) || err == nil && len(res.Entries) == 0:
-		return fmt.Errorf("directory %q: %s does not exist, or %s may not read it: correct base", c.cfg.Name, c.cfg.Base, c.cfg.account())
+		return &SetupError{fmt.Errorf("directory %q: %s does not exist, or %s may not read it: correct base", c.cfg.Name, c.cfg.Base, c.cfg.account())}
 	case err != nil:
 		return fmt.Errorf("read base of directory %q: %w", c.cfg.Name, err)
 	}

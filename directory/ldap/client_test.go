@@ -3,6 +3,7 @@ package ldap
 import (
 	"context"
 	"errors"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -69,22 +70,38 @@ func TestTransports(t *testing.T) {
 	cfg := config(t, s)
 	other, err := child.NewAuthority("an authority of somebody else")
 	must(t, err)
+	expired := testenv.Slapd(t)
+	expired.SetCertificate(t, testenv.ExpiredCertificate(t, "127.0.0.1", "localhost"))
 	tests := []struct {
 		name   string
 		change func(*Config)
-		want   string // part of the error, "" for success
+		want   string // regular expression of the whole error, "" for success
+		setup  bool   // only the administrator can mend it
 	}{
-		{"ldaps", func(c *Config) {}, ""},
-		{"starttls", func(c *Config) { c.URLs = []string{s.URL} }, ""},
-		{"ldapi", func(c *Config) { c.URLs = []string{s.SocketURL} }, ""},
-		{"clear on loopback", func(c *Config) { c.URLs, c.TLS = []string{s.URL}, "none" }, ""},
-		{"failover", func(c *Config) { c.URLs = []string{"ldaps://127.0.0.1:1", s.TLSURL} }, ""},
-		{"unknown CA", func(c *Config) { c.CA = string(other.PEM()) }, "certificate"},
-		{"starttls with unknown CA", func(c *Config) { c.URLs, c.CA = []string{s.URL}, string(other.PEM()) }, "certificate"},
-		{"other name", func(c *Config) { c.ServerName = "ldap.other.example" }, "certificate"},
-		{"wrong password", func(c *Config) { c.BindPassword = "x" }, "correct bind_dn or bind_password"},
-		{"wrong base", func(c *Config) { c.Base = "ou=nowhere," + s.Base }, "correct base"},
-		{"nobody there", func(c *Config) { c.URLs = []string{"ldaps://127.0.0.1:1"} }, "connect to directory"},
+		{"ldaps", func(c *Config) {}, "", false},
+		{"starttls", func(c *Config) { c.URLs = []string{s.URL} }, "", false},
+		{"ldapi", func(c *Config) { c.URLs = []string{s.SocketURL} }, "", false},
+		{"clear on loopback", func(c *Config) { c.URLs, c.TLS = []string{s.URL}, "none" }, "", false},
+		{"failover", func(c *Config) { c.URLs = []string{"ldaps://127.0.0.1:1", s.TLSURL} }, "", false},
+		{"unknown CA", func(c *Config) { c.CA = string(other.PEM()) },
+			`connect to directory "corp": ` + s.TLSURL + `: .*x509: certificate signed by unknown authority.*: let ca name a file with the certificate of its authority`, true},
+		{"starttls with unknown CA", func(c *Config) { c.URLs, c.CA = []string{s.URL}, string(other.PEM()) },
+			`connect to directory "corp": ` + s.URL + `: StartTLS: .*x509: certificate signed by unknown authority.*: let ca name a file with the certificate of its authority`, true},
+		{"other name", func(c *Config) { c.ServerName = "ldap.other.example" },
+			`connect to directory "corp": ` + s.TLSURL + `: .*x509: certificate is valid for localhost, not ldap.other.example: correct urls, or set server_name to a name in the certificate`, true},
+		{"expired", func(c *Config) { c.URLs, c.ServerName = []string{expired.TLSURL}, "localhost" },
+			`connect to directory "corp": ` + expired.TLSURL + `: .*x509: certificate has expired or is not yet valid: .*: renew the certificate of the server, or set the clock of this host`, true},
+		{"wrong password", func(c *Config) { c.BindPassword = "x" },
+			`directory "corp" refuses the password of ` + s.ServiceDN + `: correct bind_dn or bind_password`, true},
+		{"no such account", func(c *Config) { c.BindDN = "cn=nobody," + s.Base },
+			`directory "corp" refuses the password of cn=nobody,` + s.Base + `: correct bind_dn or bind_password`, true},
+		{"no account", func(c *Config) { c.BindDN = "nobody" }, `directory "corp": nobody is no DN: correct bind_dn`, true},
+		{"wrong base", func(c *Config) { c.Base = "ou=nowhere," + s.Base },
+			`directory "corp": ou=nowhere,` + s.Base + ` does not exist, or ` + s.ServiceDN + ` may not read it: correct base`, true},
+		{"nobody there", func(c *Config) { c.URLs = []string{"ldaps://127.0.0.1:1"} },
+			`connect to directory "corp": ldaps://127.0.0.1:1: dial tcp 127.0.0.1:1: connect: connection refused: is the server running, and are urls right\?`, false},
+		{"one is away and one cannot be trusted", func(c *Config) { c.URLs, c.CA = []string{"ldaps://127.0.0.1:1", s.TLSURL}, string(other.PEM()) },
+			`connect to directory "corp": ldaps://127.0.0.1:1: .* right\?; ` + s.TLSURL + `: .* of its authority`, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -92,8 +109,12 @@ func TestTransports(t *testing.T) {
 			cfg := cfg
 			tt.change(&cfg)
 			err := client(t, cfg).Check(t.Context())
-			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+			if (tt.want == "") != (err == nil) || err != nil && !regexp.MustCompile("^(?:"+tt.want+")$").MatchString(err.Error()) {
 				t.Errorf("Check = %v, want %q", err, tt.want)
+			}
+			var setup *SetupError
+			if errors.As(err, &setup) != tt.setup {
+				t.Errorf("Check = %v: SetupError %v, want %v", err, !tt.setup, tt.setup)
 			}
 		})
 	}

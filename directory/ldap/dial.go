@@ -3,7 +3,6 @@ package ldap
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -110,7 +109,7 @@ const (
 // configuration: a server that comes back is used again. Servers that failed a
 // moment ago come last, so that a login does not wait for a dead one.
 func (d *dialer) dial(ctx context.Context, p protection) (*conn, error) {
-	var errs []error
+	var errs serverErrors
 	for _, s := range d.order() {
 		c, err := d.dialServer(ctx, s, p)
 		d.note(s, err)
@@ -122,7 +121,7 @@ func (d *dialer) dial(ctx context.Context, p protection) (*conn, error) {
 			break
 		}
 	}
-	return nil, fmt.Errorf("connect to directory %q: %w", d.cfg.Name, errors.Join(errs...))
+	return nil, d.unreachable(errs)
 }
 
 func (d *dialer) order() []*server {
@@ -244,12 +243,8 @@ func (d *dialer) bindService(ctx context.Context, c *conn) error {
 	if d.cfg.BindDN == "" {
 		return nil
 	}
-	err := c.do(ctx, func() error { return c.Bind(d.cfg.BindDN, d.cfg.BindPassword) })
-	if ldap.IsErrorWithCode(err, ldap.LDAPResultInvalidCredentials) {
-		return fmt.Errorf("directory %q refuses the password of %s: correct bind_dn or bind_password", d.cfg.Name, d.cfg.BindDN)
-	}
-	if err != nil {
-		return fmt.Errorf("bind as %s: %w", d.cfg.BindDN, err)
+	if err := c.do(ctx, func() error { return c.Bind(d.cfg.BindDN, d.cfg.BindPassword) }); err != nil {
+		return d.cfg.bindError(err)
 	}
 	return nil
 }

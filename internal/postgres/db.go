@@ -74,7 +74,7 @@ func Open(ctx context.Context, c Config, log *slog.Logger) (*DB, error) {
 	}
 	if err := db.check(ctx); err != nil {
 		db.Close()
-		return nil, err
+		return nil, c.explainConnect(err)
 	}
 	return db, nil
 }

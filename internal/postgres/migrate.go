@@ -134,7 +134,7 @@ func connect(ctx context.Context, url string) (*pgx.Conn, error) {
 	p.ConnConfig.ConnectTimeout = 10 * time.Second
 	conn, err := pgx.ConnectConfig(ctx, p.ConnConfig)
 	if err != nil {
-		return nil, Classify(fmt.Errorf("connect: %w", err))
+		return nil, c.explainConnect(Classify(err))
 	}
 	return conn, nil
 }
@@ -180,7 +180,7 @@ func pending(ctx context.Context, q interface {
 		case !known:
 			return nil, fmt.Errorf("%w: it has migration %s, which this program does not know: use a newer program", ErrVersion, a.Name)
 		case m.Checksum != a.Checksum:
-			return nil, fmt.Errorf("%w: migration %s was applied with another content", ErrVersion, a.Name)
+			return nil, fmt.Errorf("%w: migration %s was applied with another content: use the program that made it", ErrVersion, a.Name)
 		}
 		delete(byNumber, a.Number)
 	}

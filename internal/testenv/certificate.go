@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"dirpost/internal/child"
 )
@@ -29,6 +30,17 @@ var authority = sync.OnceValues(func() (*child.Authority, error) {
 // none, for localhost, 127.0.0.1 and ::1.
 func Certificate(t testing.TB, names ...string) Cert {
 	t.Helper()
+	return certificate(t, 365*24*time.Hour, names)
+}
+
+// ExpiredCertificate is Certificate that was valid until an hour ago.
+func ExpiredCertificate(t testing.TB, names ...string) Cert {
+	t.Helper()
+	return certificate(t, -time.Hour, names)
+}
+
+func certificate(t testing.TB, life time.Duration, names []string) Cert {
+	t.Helper()
 	if len(names) == 0 {
 		names = []string{"localhost", "127.0.0.1", "::1"}
 	}
@@ -36,7 +48,7 @@ func Certificate(t testing.TB, names ...string) Cert {
 	if err != nil {
 		t.Fatal(err)
 	}
-	certPEM, keyPEM, err := ca.Issue(names...)
+	certPEM, keyPEM, err := ca.IssueFor(life, names...)
 	if err != nil {
 		t.Fatal(err)
 	}

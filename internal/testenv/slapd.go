@@ -123,6 +123,18 @@ func (s *SlapdServer) Start(t testing.TB) {
 	s.proc = proc
 }
 
+// SetCertificate makes the server start again with another certificate.
+func (s *SlapdServer) SetCertificate(t testing.TB, c Cert) {
+	t.Helper()
+	s.Stop()
+	for from, to := range map[string]string{c.CertFile: s.cfg.Certificate, c.KeyFile: s.cfg.Key} {
+		if err := child.CopyFile(from, to, s.cfg.User); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Start(t)
+}
+
 // freePort returns a TCP port that is free on ip.
 func freePort(t testing.TB, ip string) string {
 	t.Helper()
