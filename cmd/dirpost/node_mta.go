@@ -54,6 +54,7 @@ func (n *node) buildMTA(ctx context.Context) error {
 		DB: n.db, Store: n.store, Blobs: n.blobs, Queue: q, Directory: n.live,
 		Planner: mda.NewAgent(mda.Config{Subaddress: n.file.MDA.Subaddress}, n.store), Signer: signer, Events: n.events, Log: n.log,
 	})
+	n.register(n.door.Collectors()...)
 	if !n.has(roleQueue) {
 		return nil
 	}
@@ -97,6 +98,7 @@ func (n *node) buildQueueManager(q *queue.Queue) error {
 	if err != nil {
 		return fmt.Errorf("mta: %w", err)
 	}
+	n.register(m.Collectors()...)
 	cancel := n.bus.Subscribe(bus.TopicQueue, func(string) { q.WakeHere() })
 	n.closers = append(n.closers, cancel)
 	n.back = append(n.back, part{"queue manager", m.Run})

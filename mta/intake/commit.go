@@ -27,7 +27,11 @@ type Settle = func(ctx context.Context, tx postgres.Tx) error
 // every recipient has it in the mailbox or in the queue, and 250 may be said.
 // After an error nothing of it exists; envelope.StatusOf(err) is the answer.
 func (t *Transaction) Commit(ctx context.Context) (Accepted, error) {
-	acc, err := t.commit(ctx, nil)
+	var acc Accepted
+	err := t.door.guard(ctx, t.QueueID(), func() (err error) {
+		acc, err = t.commit(ctx, nil)
+		return err
+	})
 	if err != nil {
 		t.release()
 		t.door.emitRefused(ctx, t, err)
@@ -117,7 +121,11 @@ func (t *Transaction) plan(ctx context.Context, exp directory.Expansion, parsed 
 			p.queued = append(p.queued, localRow(r))
 			continue
 		}
-		d, err := t.door.Planner.Plan(ctx, r, parsed)
+		var d store.Delivery
+		err := t.door.guard(ctx, t.queue, func() (err error) {
+			d, err = t.door.Planner.Plan(ctx, r, parsed)
+			return err
+		})
 		if err != nil {
 			t.door.Log.WarnContext(ctx, "plan failed, recipient queued", "queue_id", t.queue.String(), "to", r.Recipient.Address.String(), "err", err)
 			p.queued = append(p.queued, localRow(r))

@@ -15,6 +15,8 @@ import (
 	"dirpost/internal/postgres"
 	"dirpost/internal/store"
 	"dirpost/mta/queue"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Config says what the door lets in.
@@ -90,11 +92,12 @@ type Door struct {
 	Deps
 	cfg      Config
 	contents *contents // of queued messages, so that slices share the parsing
+	panics   prometheus.Counter
 }
 
 // New returns a Door. cfg must be valid.
 func New(cfg Config, deps Deps) *Door {
-	return &Door{Deps: deps, cfg: cfg, contents: newContents(16)}
+	return &Door{Deps: deps, cfg: cfg, contents: newContents(16), panics: newPanics()}
 }
 
 // MailParams is what MAIL said: an envelope without its recipients.

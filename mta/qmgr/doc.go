@@ -30,6 +30,7 @@
 // # Security
 //
 // Trouble of ours (database, DNS, directory, configuration) never makes a
-// recipient fail for good; it is tried again. What a next hop says is printable
+// recipient fail for good; it is tried again. So is a message whose handling
+// panics: it is deferred like any other, alone, counted and logged. What a next hop says is printable
 // and short before it gets here.
 package qmgr

@@ -101,9 +101,11 @@ func (j *job) deliverRemote(ctx context.Context) {
 			continue
 		}
 		if rt == nil {
-			var err error
 			first := &attempts[0].Recipient
-			if rt, err = j.m.Router.Route(ctx, first.Address.Domain, first.NextHop); err != nil {
+			if err := j.m.guard(ctx, msg, func() (err error) {
+				rt, err = j.m.Router.Route(ctx, first.Address.Domain, first.NextHop)
+				return err
+			}); err != nil {
 				// The DNS has it in its cache when the next message asks.
 				j.conclude(ctx, msg, attempts, same(attempts, outcomeOf(err, "none")))
 				continue
@@ -116,10 +118,22 @@ func (j *job) deliverRemote(ctx context.Context) {
 			j.slice(ctx, msg, attempts)
 			continue
 		}
-		outcomes := j.m.Transport.Deliver(ctx, rt, msg, attempts)
+		outcomes := j.transport(ctx, rt, msg, attempts)
 		j.m.destinations.heard(j.destination, outcomes[0])
 		j.conclude(ctx, msg, attempts, outcomes)
 	}
+}
+
+// transport hands a message to the transport. What a bug of ours has kept from
+// being sent, or from being known to be sent, is tried again.
+func (j *job) transport(ctx context.Context, rt *route.Route, msg *queue.Message, attempts []queue.Attempt) (outcomes []queue.Outcome) {
+	if err := j.m.guard(ctx, msg, func() error {
+		outcomes = j.m.Transport.Deliver(ctx, rt, msg, attempts)
+		return nil
+	}); err != nil {
+		return same(attempts, outcomeOf(err, "none"))
+	}
+	return outcomes
 }
 
 // maxTransaction is how many recipients of one message a transport gets at once.
@@ -162,7 +176,9 @@ func (j *job) slice(ctx context.Context, msg *queue.Message, attempts []queue.At
 	for i, a := range attempts {
 		rcpts[i], settlements[i] = a.Recipient, j.m.settlement(msg, a, delivered)
 	}
-	err := j.m.Local.DeliverQueued(ctx, msg, rcpts, func(ctx context.Context, tx postgres.Tx) error { return j.m.Queue.SettleTx(ctx, tx, settlements) })
+	err := j.m.guard(ctx, msg, func() error {
+		return j.m.Local.DeliverQueued(ctx, msg, rcpts, func(ctx context.Context, tx postgres.Tx) error { return j.m.Queue.SettleTx(ctx, tx, settlements) })
+	})
 	delivered.Transmit = time.Since(began)
 	switch {
 	case err == nil:

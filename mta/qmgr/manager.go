@@ -2,10 +2,8 @@ package qmgr
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -17,6 +15,8 @@ import (
 	"dirpost/internal/postgres"
 	"dirpost/mta/queue"
 	"dirpost/mta/route"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Transport delivers to the outside. It returns an outcome for each attempt, in
@@ -68,6 +68,7 @@ type Manager struct {
 	idle         chan struct{} // somebody has left a place that was wanted
 	wanted       atomic.Bool   // something due may wait for a place
 	final        atomic.Bool   // a report may be due
+	panics       prometheus.Counter
 	workers      sync.WaitGroup
 
 	mu     sync.Mutex // guards shards
@@ -88,6 +89,7 @@ func New(c Config, d Deps) (*Manager, error) {
 		local:        make(chan struct{}, c.LocalWorkers),
 		reports:      make(chan struct{}, 2),
 		idle:         make(chan struct{}, 1),
+		panics:       newPanics(),
 	}, nil
 }
 
@@ -312,9 +314,10 @@ func (m *Manager) start(work context.Context, places chan struct{}, f func(conte
 			}
 		}()
 		defer func() {
-			// A fault of ours must cost one lease, not the whole server.
-			if p := recover(); p != nil {
-				m.Log.ErrorContext(work, "queue worker failed", "err", fmt.Errorf("panic: %v", p), "stack", string(debug.Stack()))
+			// guard has what is done for a message. A fault in what is around
+			// it costs a lease, not the whole server.
+			if v := recover(); v != nil {
+				_ = m.panicked(work, 0, v)
 			}
 		}()
 		f(work)

@@ -341,22 +341,6 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
-// A fault in a transport costs one lease and not the others.
-func TestPanic(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	w.router = straight{}
-	w.config.Lease = 300 * time.Millisecond
-	var once sync.Once
-	w.to = scripted(func(_ context.Context, rt *route.Route, m *queue.Message, attempts []queue.Attempt) []queue.Outcome {
-		once.Do(func() { panic("fault") })
-		return sent(attempts)
-	})
-	w.put(nil, many(t, 1, 4)...)
-	w.start()
-	w.empty()
-}
-
 // Long transfers keep their lease.
 func TestHeartbeat(t *testing.T) {
 	t.Parallel()

@@ -2,6 +2,7 @@ package qmgr
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -47,11 +48,11 @@ func (m *Manager) report(ctx context.Context, msg *queue.Message, attempts []que
 	for i, a := range attempts {
 		settlements[i] = queue.Settlement{Attempt: a, Verdict: queue.Done, Reply: a.Last}
 	}
-	err := m.originate(ctx, msg, settlements)
+	err := m.guard(ctx, msg, func() error { return m.originate(ctx, msg, settlements) })
 	if err == nil {
 		return
 	}
-	if st := envelope.StatusOf(err); st.Code >= 500 {
+	if st := envelope.StatusOf(err); st.Code >= 500 || errors.Is(err, errPanic) && m.reportedLongEnough(msg) {
 		// The sender cannot be told (RFC 5321 §6.1 leaves us nobody else to
 		// tell): the log is all that is left.
 		m.Events.Emit(ctx, event.Event{Level: slog.LevelWarn, Room: "mta/qmgr", Msg: "report undeliverable", Trace: msg.QueueID.String(), Attrs: []slog.Attr{
@@ -61,7 +62,18 @@ func (m *Manager) report(ctx context.Context, msg *queue.Message, attempts []que
 		m.settler.add(settlements, nil)
 		return
 	}
+	if errors.Is(err, errPanic) { // it will be no better in five minutes
+		if _, err := m.Queue.Extend(ctx, attempts, m.config.MaxBackoff); err != nil && ctx.Err() == nil {
+			m.Log.WarnContext(ctx, "lease not renewed", "err", err)
+		}
+	}
 	m.Log.WarnContext(ctx, "report not accepted, tried again when its lease ends", "queue_id", msg.QueueID.String(), "err", err)
+}
+
+// reportedLongEnough reports whether a report that a bug of ours keeps from being
+// written has been tried for as long as mail is.
+func (m *Manager) reportedLongEnough(msg *queue.Message) bool {
+	return m.Now().After(msg.Expires.Add(msg.Expires.Sub(msg.Accepted)))
 }
 
 // warns reports whether the sender is to be told now that s is late.
@@ -79,7 +91,7 @@ func (m *Manager) warn(ctx context.Context, msg *queue.Message, late []queue.Set
 		s.Verdict = queue.Told
 		told[i] = s
 	}
-	err := m.originate(ctx, msg, told)
+	err := m.guard(ctx, msg, func() error { return m.originate(ctx, msg, told) })
 	if err != nil {
 		m.Log.InfoContext(ctx, "sender not told of the delay", "queue_id", msg.QueueID.String(), "err", err)
 	}

@@ -38,6 +38,8 @@ type world struct {
 	to     Transport // nil: SMTP
 	door   *door
 	events *events
+
+	manager *Manager // once it was started
 }
 
 func newWorld(t testing.TB) *world {
@@ -75,6 +77,7 @@ func (w *world) start() (stop func()) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	w.manager = m
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
