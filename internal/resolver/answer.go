@@ -22,6 +22,14 @@ type MX struct {
 	Preference uint16
 }
 
+// SRV is one server of a service. An empty Host says that the service is not
+// offered (RFC 2782).
+type SRV struct {
+	Host             string // lower case, no trailing dot
+	Port             uint16
+	Priority, Weight uint16
+}
+
 // TLSA is one record of RFC 6698 §2.
 type TLSA struct {
 	Usage, Selector, MatchingType uint8
@@ -38,6 +46,7 @@ type Answer[T any] struct {
 // found is an answer of any type as the cache holds it. It is immutable.
 type found struct {
 	mx        []MX
+	srv       []SRV
 	addrs     []netip.Addr
 	text      []string
 	tlsa      []TLSA
@@ -50,7 +59,7 @@ type found struct {
 }
 
 func (f *found) records() int {
-	return len(f.mx) + len(f.addrs) + len(f.text) + len(f.tlsa) + len(f.names)
+	return len(f.mx) + len(f.srv) + len(f.addrs) + len(f.text) + len(f.tlsa) + len(f.names)
 }
 
 // read takes the records for (f.name, qtype) out of m into f, going along
@@ -131,6 +140,12 @@ func (f *found) add(rr dns.RR) {
 		host, ok := hostName(rr.Mx)
 		if ok {
 			f.mx = append(f.mx, MX{host, rr.Preference})
+			f.octets += len(host)
+		}
+	case *dns.SRV:
+		host, ok := hostName(rr.Target)
+		if ok {
+			f.srv = append(f.srv, SRV{host, rr.Port, rr.Priority, rr.Weight})
 			f.octets += len(host)
 		}
 	case *dns.A:

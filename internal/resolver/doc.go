@@ -1,6 +1,6 @@
-// Package resolver asks the DNS what mail needs to know: MX, addresses, TXT,
-// TLSA, PTR and CNAME, each with the authenticated-data bit, cached, coalesced
-// and bounded.
+// Package resolver asks the DNS what mail needs to know: MX, SRV, addresses,
+// TXT, TLSA, PTR and CNAME, each with the authenticated-data bit, cached,
+// coalesced and bounded.
 //
 // It asks recursive resolvers and does not validate signatures itself. The
 // authenticated-data bit is believed only when Config.TrustAD says that the way
@@ -8,9 +8,9 @@
 //
 // # Standards
 //
-// RFC 1035, RFC 2308 (negative answers), RFC 6891 (EDNS, 1232 octets over UDP),
-// RFC 7766 (TCP), RFC 4035 §3.2.3 and RFC 6840 §5.7 (the AD bit), RFC 7505
-// (null MX, passed on as a record with an empty host).
+// RFC 1035, RFC 2782 (SRV), RFC 2308 (negative answers), RFC 6891 (EDNS, 1232
+// octets over UDP), RFC 7766 (TCP), RFC 4035 §3.2.3 and RFC 6840 §5.7 (the AD
+// bit), RFC 7505 (null MX, passed on as a record with an empty host).
 //
 // # Concurrency
 //

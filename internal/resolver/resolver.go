@@ -71,6 +71,19 @@ func (r *Resolver) MX(ctx context.Context, domain string) (Answer[MX], error) {
 	return answer(f, mx), nil
 }
 
+// SRV returns the servers of a service, whose name is of the form
+// "_ldap._tcp.example.org" (RFC 2782), lowest priority first. Among equals the
+// order is that of the answer: the choice by weight is the caller's.
+func (r *Resolver) SRV(ctx context.Context, name string) (Answer[SRV], error) {
+	f, err := r.lookup(ctx, name, dns.TypeSRV)
+	if err != nil {
+		return Answer[SRV]{}, err
+	}
+	srv := slices.Clone(f.srv)
+	slices.SortStableFunc(srv, func(a, b SRV) int { return int(a.Priority) - int(b.Priority) })
+	return answer(f, srv), nil
+}
+
 // Addresses returns the IPv6 and IPv4 addresses of a host, asked for at the
 // same time. One family without an answer does not matter if the other has one,
 // but when both have none, not knowing is worse than absence.

@@ -48,6 +48,10 @@ func TestAnswers(t *testing.T) {
 		`half.example. 300 IN MX 10 a\032b.example.`,
 		"half.example. 300 IN MX 20 good.example.",
 		"xn--mnchen-3ya.example. 300 IN A 192.0.2.9",
+		"_ldap._tcp.corp.example. 300 IN SRV 20 5 389 DC3.corp.example.",
+		"_ldap._tcp.corp.example. 300 IN SRV 10 0 3890 dc1.corp.example.",
+		`_ldap._tcp.corp.example. 300 IN SRV 0 0 389 d\032c.corp.example.`,
+		"_ldap._tcp.null.example. 300 IN SRV 0 0 0 .",
 	)
 	srv.Secure("corp.example", "_25._tcp.mx1.corp.example", "alias.example")
 	r := newResolver(t, Config{Servers: []string{srv.Addr}, TrustAD: true})
@@ -63,7 +67,11 @@ func TestAnswers(t *testing.T) {
 	mx := func(name string) string { return show(r.MX(ctx, name)) }
 	txt := func(name string) string { return show(r.TXT(ctx, name)) }
 	addrs := func(name string) string { return show(r.Addresses(ctx, name)) }
+	srvs := func(name string) string { return show(r.SRV(ctx, name)) }
 	tests := []struct{ name, got, want string }{
+		{"SRV sorted, RFC 2782", srvs("_ldap._tcp.corp.example"), "{Records:[{Host:dc1.corp.example Port:3890 Priority:10 Weight:0} {Host:dc3.corp.example Port:389 Priority:20 Weight:5}] Name:_ldap._tcp.corp.example Authentic:false} <nil>"},
+		{"SRV: not offered", srvs("_ldap._tcp.null.example"), "{Records:[{Host: Port:0 Priority:0 Weight:0}] Name:_ldap._tcp.null.example Authentic:false} <nil>"},
+		{"no SRV", srvs("_ldap._tcp.alias.example"), "no such name (authentic false)"},
 		{"MX sorted, lower case", mx("Corp.Example."), "{Records:[{Host:mx1.corp.example Preference:10} {Host:mx2.corp.example Preference:20}] Name:corp.example Authentic:true} <nil>"},
 		{"null MX, RFC 7505 §3", mx("null.example"), "{Records:[{Host: Preference:0}] Name:null.example Authentic:false} <nil>"},
 		{"two aliases, one not authentic", mx("alias.example"), "{Records:[{Host:mx1.corp.example Preference:10} {Host:mx2.corp.example Preference:20}] Name:corp.example Authentic:false} <nil>"},
