@@ -110,7 +110,7 @@ func (cfg SambaConfig) Configure() error {
   realm = %[3]s
   workgroup = %[4]s
   server role = active directory domain controller
-  server services = ldap, kdc
+  server services = ldap, cldap, kdc
   interfaces = %[5]s/8
   bind interfaces only = yes
   disable netbios = yes
