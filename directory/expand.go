@@ -144,7 +144,7 @@ func (x *expander) list(rcpt envelope.Recipient, l *Entry) {
 		x.refuse(rcpt, statusMayNot)
 		return
 	case PostHeld:
-		x.out.Held = append(x.out.Held, HeldRecipient{Entry: l, Recipient: rcpt, Moderators: x.s.people(l.Owners)})
+		x.out.Held = append(x.out.Held, HeldRecipient{Entry: l, Recipient: rcpt, Moderators: x.s.people(l.moderators())})
 		return
 	}
 	switch x.visit(rcpt, l, "", nil) {

@@ -67,6 +67,13 @@ func FoldX500(address string) string {
 // maxX500 bounds an address of Exchange, in octets.
 const maxX500 = 1 << 10
 
+// MailName returns what stands in a list of DNs (Owners, Senders and their like)
+// for somebody whom a directory names there by an address instead: "mailto:" and
+// the address. No DN looks like it.
+func MailName(a envelope.Address) string { return mailScheme + a.Key() }
+
+const mailScheme = "mailto:"
+
 // isPrintable reports whether s is printable ASCII.
 func isPrintable(s string) bool {
 	for i := 0; i < len(s); i++ {

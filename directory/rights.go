@@ -2,6 +2,7 @@ package directory
 
 import (
 	"slices"
+	"strings"
 
 	"dirpost/internal/envelope"
 )
@@ -107,21 +108,29 @@ func (s *Snapshot) MayPost(l, sender *Entry) Post {
 	}
 	if sender != nil {
 		of := s.memberships(sender)
-		if of.any(l.Owners) || of.any(l.Senders) {
+		if of.any(l.Owners) || of.any(l.Moderators) || of.any(l.Senders) {
 			return PostAllowed
 		}
 		if _, ok := of[l.normalDN()]; ok && policy == ListMembers {
 			return PostAllowed
 		}
 	}
-	if policy == ListModerated && len(l.Owners) > 0 {
+	if policy == ListModerated && len(l.moderators()) > 0 {
 		return PostHeld
 	}
 	return PostRefused
 }
 
+// moderators names those whom a moderated list asks.
+func (e *Entry) moderators() []string {
+	if len(e.Moderators) > 0 {
+		return e.Moderators
+	}
+	return e.Owners
+}
+
 // memberships is the DN of an entry and those of every group that it is in,
-// directly or not.
+// directly or not, and its addresses by MailName.
 type memberships map[string]struct{}
 
 func (s *Snapshot) memberships(e *Entry) memberships {
@@ -131,6 +140,12 @@ func (s *Snapshot) memberships(e *Entry) memberships {
 		return of
 	}
 	of[own] = struct{}{}
+	if !e.Primary.IsZero() {
+		of[MailName(e.Primary)] = struct{}{}
+	}
+	for _, a := range e.Aliases {
+		of[MailName(a)] = struct{}{}
+	}
 	for todo := []string{own}; len(todo) > 0; {
 		dn := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
@@ -156,15 +171,20 @@ func (of memberships) any(list []string) bool {
 	return false
 }
 
-// people returns the entries behind DNs, groups resolved to the people in
-// them.
+// people returns the entries behind DNs and names of MailName, groups resolved
+// to the people in them.
 func (s *Snapshot) people(dns []string) []*Entry {
 	var found []*Entry
 	seen := map[Key]struct{}{}
 	var add func(dns []string)
 	add = func(dns []string) {
 		for _, dn := range dns {
-			e := s.only(byDN, dn)
+			var e *Entry
+			if address, ok := strings.CutPrefix(dn, mailScheme); ok {
+				e = s.only(byAddress, address)
+			} else {
+				e = s.only(byDN, dn)
+			}
 			if e == nil {
 				continue
 			}

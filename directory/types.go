@@ -75,7 +75,7 @@ type Entry struct {
 	Members         []string // DNs, by NormalizeDN
 	ExternalMembers []envelope.Address
 	Policy          ListPolicy
-	Owners          []string // DNs by NormalizeDN: owners and moderators
+	Owners          []string // DNs by NormalizeDN, or addresses by MailName; so Moderators, Senders, Barred, SendAs, OnBehalf
 	Senders         []string // DNs by NormalizeDN: people and groups that may send whatever Policy says
 
 	// DNs by NormalizeDN of people and groups that may …

@@ -91,6 +91,7 @@ type DirectorySection struct {
 	PollEvery    Duration            `toml:"poll_every"`
 	Timeout      Duration            `toml:"timeout"`
 	Mapping      map[string][]string `toml:"mapping"`
+	Facts        []string            `toml:"facts"`
 }
 
 // AuthSection is [auth].

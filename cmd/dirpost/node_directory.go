@@ -24,7 +24,7 @@ func (d DirectorySection) config(name string) ldap.Config {
 		Keytab:       []byte(d.Keytab.String()), // the same
 		Bind:         d.Bind, Principal: d.Principal, Realm: d.Realm, KDCs: d.KDC,
 		Name: name, URLs: d.URLs, Preset: d.Preset, Base: d.Base, Filter: d.Filter, BindDN: d.BindDN,
-		TLS: d.TLS, ServerName: d.ServerName, Domain: d.Domain, AliasLogins: d.AliasLogins, Mapping: d.Mapping,
+		TLS: d.TLS, ServerName: d.ServerName, Domain: d.Domain, AliasLogins: d.AliasLogins, Mapping: d.Mapping, Facts: d.Facts,
 		Follow: d.Follow, PollEvery: time.Duration(d.PollEvery), Timeout: time.Duration(d.Timeout),
 	}
 }

@@ -72,7 +72,11 @@ func TestADPeople(t *testing.T) {
 				if e.Key == "" || e.Modified.IsZero() {
 					t.Errorf("%s has key %q, modified %v", e.DN, e.Key, e.Modified)
 				}
-				e.Key, e.Modified = "", time.Time{} // of this domain
+				domain := "S-1-5-21-"
+				if person := e.Kind == directory.KindPerson; person && (!strings.HasPrefix(e.SID, domain) || !strings.HasSuffix(e.PrimaryGroup, "-513")) {
+					t.Errorf("%s has SID %q, primary group %q", e.DN, e.SID, e.PrimaryGroup)
+				}
+				e.Key, e.Modified, e.SID, e.PrimaryGroup = "", time.Time{}, "", "" // of this domain
 				b, err := json.MarshalIndent(e, "", "\t")
 				must(t, err)
 				got = append(append(got, dropEmpty(b)...), '\n')

@@ -67,6 +67,9 @@ type Config struct {
 	// Mapping replaces what the preset reads a logical field from: field ->
 	// sources, each "attribute" or "attribute:decoder". See Fields.
 	Mapping map[string][]string
+	// Facts are the attributes that lists defined by a filter may ask for. nil
+	// means DefaultFacts.
+	Facts []string
 	// Follow is how changes are seen: "syncrepl" (RFC 4533) or "poll", which
 	// compares everything every PollEvery. "" is the preset's.
 	Follow    string

@@ -49,10 +49,20 @@ func (m *mapper) decoders() map[string]decoder {
 		"exchange-kind":    words("4", "shared", "16", "room", "32", "equipment"),
 		"policy":           policy,
 		"unique-member":    uniqueMember,
+		"require-auth":     words("true", "internal", "false", "open"),
+		"moderated":        words("true", "moderated"),
+		"elsewhere":        elsewhere,
+		"filter":           queryFilter,
+		"sid":              sid,
+		"rid":              relativeID,
+		"x500":             x500Address,
 		"netbios":          m.netbiosName,
 		"implicit-upn":     m.implicitUPN,
 	}
 }
+
+// elsewhere takes any value as the word that another system has the mailbox.
+func elsewhere(v string) (string, error) { return "elsewhere", nil }
 
 // text takes a value as it is.
 func text(v string) (string, error) {

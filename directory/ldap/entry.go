@@ -19,9 +19,11 @@ const maxValue = 4 << 10
 
 // reading is one LDAP entry while it is mapped.
 type reading struct {
-	m        *mapper
-	values   map[string][]string // by attribute in lower case
-	problems []error
+	m          *mapper
+	values     map[string][]string // by attribute in lower case
+	problems   []error
+	unreadable []string // fields whose value could not be read
+	origins    []string // "field=attribute"
 }
 
 // entry maps one LDAP entry with the identifier id. What cannot be read is left
@@ -43,21 +45,42 @@ func (m *mapper) entry(le *ldap.Entry, id string) (*directory.Entry, []error) {
 		Quota:       r.number("quota"),
 		QuotaSend:   r.number("quota_send"),
 		QuotaWarn:   r.number("quota_warn"),
+		MaxReceive:  r.number("max_receive"),
+		MaxSend:     r.number("max_send"),
 		Hidden:      r.first("hidden") == "true",
 		Modified:    r.latest("modified"),
 		Access:      r.dns("access"),
-		SendAs:      r.dns("send_as"),
-		OnBehalf:    r.dns("on_behalf"),
+		SendAs:      r.names("send_as"),
+		OnBehalf:    r.names("on_behalf"),
+		SID:         r.first("sid"),
+		Facts:       r.facts(),
 	}
 	switch e.Kind {
 	case 0:
 		return nil, r.problems
 	case directory.KindDomain:
 		e.Domains = r.domains()
-		return e, r.problems
+	default:
+		r.mailObject(e)
 	}
+	slices.Sort(r.unreadable)
+	e.Unreadable = slices.Compact(r.unreadable)
+	slices.Sort(r.origins)
+	e.Origins = slices.Compact(r.origins)
+	return e, r.problems
+}
+
+// mailObject fills in what everything with an address has, and then what people
+// and lists have.
+func (r *reading) mailObject(e *directory.Entry) {
 	r.addresses(e)
 	r.routing(e)
+	r.x500(e)
+	if e.HasMailbox() && r.first("place") == "elsewhere" {
+		e.Place = directory.PlaceElsewhere
+	}
+	e.PrimaryGroup = primaryGroup(e.SID, r.first("primary_group"))
+	r.senders(e)
 	switch e.Kind {
 	case directory.KindPerson:
 		r.logins(e)
@@ -65,36 +88,62 @@ func (m *mapper) entry(le *ldap.Entry, id string) (*directory.Entry, []error) {
 	case directory.KindList:
 		r.list(e)
 	}
-	return e, r.problems
 }
 
 func (r *reading) problem(field, attribute string, err error) {
 	r.problems = append(r.problems, fmt.Errorf("%s from %s: %w", field, attribute, err))
 }
 
-// each decodes the values of one source of a field.
-func (r *reading) each(field string, s source) []string {
-	var out []string
+// cannotRead notes that a field has a value that could not be read, so that what
+// it was before counts on.
+func (r *reading) cannotRead(field string) { r.unreadable = append(r.unreadable, field) }
+
+// origin notes which attribute said what a field is.
+func (r *reading) origin(field string, s source) {
+	switch field {
+	case "id", "modified": // of no interest to whoever asks why
+	default:
+		r.origins = append(r.origins, field+"="+s.name)
+	}
+}
+
+// each decodes the values of one source of a field. all is whether every value
+// could be read.
+func (r *reading) each(field string, s source) (out []string, all bool) {
+	all = true
 	for _, v := range r.values[s.attribute] {
 		if len(v) > maxValue {
-			r.problem(field, s.attribute, fmt.Errorf("value of %d octets", len(v)))
+			r.problem(field, s.name, fmt.Errorf("value of %d octets", len(v)))
+			all = false
 			continue
 		}
 		d, err := s.decode(v)
 		if err != nil {
-			r.problem(field, s.attribute, err)
+			r.problem(field, s.name, err)
+			all = false
 		} else if d != "" {
 			out = append(out, d)
 		}
 	}
-	return out
+	return out, all
 }
 
-// first returns the first value of the first source that has any.
+// first returns the first value of the first source that has any. A source
+// whose value cannot be read ends the search for a field with power: what comes
+// after it was not meant to count.
 func (r *reading) first(field string) string {
+	level, _ := levelOf(field)
 	for _, s := range r.m.fields[field] {
-		if v := r.each(field, s); len(v) > 0 {
+		v, all := r.each(field, s)
+		if len(v) > 0 {
+			r.origin(field, s)
 			return v[0]
+		}
+		if !all {
+			r.cannotRead(field)
+			if level == Power {
+				return ""
+			}
 		}
 	}
 	return ""
@@ -103,8 +152,15 @@ func (r *reading) first(field string) string {
 // all returns the values of all sources, each once.
 func (r *reading) all(field string) []string {
 	var out []string
+	good := true
 	for _, s := range r.m.fields[field] {
-		out = append(out, r.each(field, s)...)
+		v, all := r.each(field, s)
+		if out, good = append(out, v...), good && all; len(v) > 0 {
+			r.origin(field, s)
+		}
+	}
+	if !good && len(out) == 0 {
+		r.cannotRead(field)
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
@@ -127,7 +183,8 @@ func (r *reading) kind() directory.Kind {
 	kind := directory.Kind(0)
 	for _, class := range r.values["objectclass"] {
 		switch strings.ToLower(class) {
-		case "groupofnames", "groupofuniquenames", "group", "dirpostlist", "nismailalias", "mailgroup":
+		case "groupofnames", "groupofuniquenames", "group", "dirpostlist", "nismailalias", "mailgroup", "posixgroup", "groupofurls", "dynamicgroup",
+			"msexchdynamicdistributionlist":
 			return directory.KindList
 		case "contact":
 			return directory.KindContact
@@ -159,17 +216,26 @@ func stateOf(word string) (directory.State, bool) {
 	return 0, false
 }
 
-// state returns the first state that is not active.
+// state returns the first state that is not active. One that takes something
+// away counts even if another source cannot be read.
 func (r *reading) state(field string) directory.State {
+	good := true
 	for _, s := range r.m.fields[field] {
-		for _, v := range r.each(field, s) {
+		values, all := r.each(field, s)
+		for _, v := range values {
 			st, ok := stateOf(v)
 			if !ok {
-				r.problem(field, s.attribute, fmt.Errorf("no state: %.40q", v))
+				r.problem(field, s.name, fmt.Errorf("no state: %.40q", v))
+				all = false
 			} else if st != directory.StateActive {
+				r.origin(field, s)
 				return st
 			}
 		}
+		good = good && all
+	}
+	if !good {
+		r.cannotRead(field)
 	}
 	return directory.StateActive
 }
@@ -182,6 +248,7 @@ func (r *reading) number(field string) int64 {
 	n, err := strconv.ParseInt(v, 10, 64)
 	if err != nil || n < 0 {
 		r.problem(field, "its source", fmt.Errorf("not a size: %.40q", v))
+		r.cannotRead(field)
 		return 0
 	}
 	return n
@@ -218,32 +285,79 @@ func (r *reading) dns(field string) []string {
 	return slices.Compact(list)
 }
 
-// addressesOf parses values as addresses. What is none is reported: programs,
-// files and includes, as some mail systems have them among addresses, are
-// never run or opened.
-func (r *reading) addressesOf(field string, s source) []envelope.Address {
-	var out []envelope.Address
-	for _, v := range r.each(field, s) {
+// names returns all values of a field as normalised DNs, or, where they are
+// addresses, by MailName.
+func (r *reading) names(field string) []string {
+	list := r.all(field)
+	for i, v := range list {
+		bare, isURL := strings.CutPrefix(strings.ToLower(v), "mailto:")
+		if !isURL {
+			bare = v
+		}
+		if a, err := envelope.ParseAddress(bare); err == nil && (isURL || !strings.Contains(v, "=")) {
+			list[i] = directory.MailName(a)
+			continue
+		}
+		list[i] = directory.NormalizeDN(v)
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+// addressesOf parses the values of one source as addresses. What is none is
+// reported: programs, files and includes, as some mail systems have them among
+// addresses, are never run or opened.
+func (r *reading) addressesOf(field string, s source) (out []envelope.Address, all bool) {
+	values, all := r.each(field, s)
+	for _, v := range values {
 		a, err := envelope.ParseAddress(v)
 		if err != nil {
-			r.problem(field, s.attribute, fmt.Errorf("%.80q: %w", v, err))
+			r.problem(field, s.name, fmt.Errorf("%.80q: %w", v, err))
+			all = false
 			continue
 		}
 		if !slices.Contains(out, a) {
 			out = append(out, a)
 		}
 	}
-	return out
+	if len(out) > 0 {
+		r.origin(field, s)
+	}
+	slices.SortFunc(out, func(a, b envelope.Address) int { return strings.Compare(a.Key(), b.Key()) })
+	return out, all
 }
 
+// firstAddresses returns the addresses of the first source that has any.
+func (r *reading) firstAddresses(field string) []envelope.Address {
+	good := true
+	for _, s := range r.m.fields[field] {
+		out, all := r.addressesOf(field, s)
+		if len(out) > 0 {
+			return out
+		}
+		good = good && all
+	}
+	if !good {
+		r.cannotRead(field)
+	}
+	return nil
+}
+
+// allAddresses returns those of all sources.
 func (r *reading) allAddresses(field string) []envelope.Address {
 	var out []envelope.Address
+	good := true
 	for _, s := range r.m.fields[field] {
-		for _, a := range r.addressesOf(field, s) {
+		found, all := r.addressesOf(field, s)
+		good = good && all
+		for _, a := range found {
 			if !slices.Contains(out, a) {
 				out = append(out, a)
 			}
 		}
+	}
+	if !good && len(out) == 0 {
+		r.cannotRead(field)
 	}
 	slices.SortFunc(out, func(a, b envelope.Address) int { return strings.Compare(a.Key(), b.Key()) })
 	return out
@@ -253,12 +367,7 @@ func (r *reading) allAddresses(field string) []envelope.Address {
 // values without order, that which begins with a login name is primary, else
 // the first in the order of letters, so that it is always the same.
 func (r *reading) addresses(e *directory.Entry) {
-	for _, s := range r.m.fields["primary"] {
-		found := r.addressesOf("primary", s)
-		if len(found) == 0 {
-			continue
-		}
-		slices.SortFunc(found, func(a, b envelope.Address) int { return strings.Compare(a.Key(), b.Key()) })
+	if found := r.firstAddresses("primary"); len(found) > 0 {
 		e.Primary = found[0]
 		if len(found) > 1 {
 			logins := r.all("login")
@@ -266,7 +375,6 @@ func (r *reading) addresses(e *directory.Entry) {
 				e.Primary = found[i]
 			}
 		}
-		break
 	}
 	for _, a := range r.allAddresses("alias") {
 		if a.Key() != e.Primary.Key() {
@@ -277,11 +385,7 @@ func (r *reading) addresses(e *directory.Entry) {
 
 // routing fills in where the mail goes besides the mailbox.
 func (r *reading) routing(e *directory.Entry) {
-	for _, s := range r.m.fields["forward"] {
-		if e.Forward = r.addressesOf("forward", s); len(e.Forward) > 0 {
-			break
-		}
-	}
+	e.Forward = r.firstAddresses("forward")
 	e.KeepCopy = r.first("keep_copy") == "true"
 	if e.Kind != directory.KindElsewhere {
 		return
@@ -314,15 +418,6 @@ func (r *reading) logins(e *directory.Entry) {
 	}
 	slices.Sort(e.Logins)
 	e.Logins = slices.Compact(e.Logins)
-}
-
-// list fills in what only lists have.
-func (r *reading) list(e *directory.Entry) {
-	e.Members = r.dns("member")
-	e.ExternalMembers = r.allAddresses("external_member")
-	e.Owners = r.dns("owner")
-	e.Senders = r.dns("list_sender")
-	e.Policy, _ = directory.ParseListPolicy(r.first("list_policy"))
 }
 
 func (r *reading) domains() []string {

@@ -33,6 +33,9 @@ func lines(text string) *ldap.Entry {
 		if name == "objectGUID" {
 			value = string([]byte{0x33, 0x22, 0x11, 0x00, 0x55, 0x44, 0x77, 0x66, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff})
 		}
+		if name == "objectSid" {
+			value = "\x01\x05\x00\x00\x00\x00\x00\x05\x15\x00\x00\x00\x01\x00\x00\x00\x02\x00\x00\x00\xff\xff\xff\xff\x51\x04\x00\x00"
+		}
 		found := false
 		for _, a := range e.Attributes {
 			if a.Name == name {
@@ -162,6 +165,22 @@ func TestDecoders(t *testing.T) {
 		{"policy", "a note", "", false},
 		{"unique-member", "cn=a,dc=x#'0101'B", "cn=a,dc=x", false},
 		{"unique-member", "cn=a#b,dc=x", "cn=a#b,dc=x", false},
+		{"sid", "\x01\x01\x00\x00\x00\x00\x00\x05\x12\x00\x00\x00", "S-1-5-18", false},
+		{"sid", "\x01\x02\x00\x00\x00\x00\x00\x05\x12\x00\x00\x00", "", true},
+		{"sid", "\x01\xff\x00\x00\x00\x00\x00\x05\x12\x00\x00\x00", "", true},
+		{"sid", "\x02\x00\x00\x00\x00\x00\x00\x05", "", true},
+		{"sid", "S-1-5-21-1-2-3-513", "S-1-5-21-1-2-3-513", false},
+		{"sid", "S-1-5-21-x", "", true},
+		{"sid", "", "", true},
+		{"rid", "513", "513", false},
+		{"rid", "-1", "", true},
+		{"x500", "X500:/o=A/cn=b", "/o=A/cn=b", false},
+		{"x500", "smtp:a@b.example", "", false},
+		{"filter", "l=Bonn", "(l=Bonn)", false},
+		{"require-auth", "TRUE", "internal", false},
+		{"require-auth", "FALSE", "open", false},
+		{"moderated", "FALSE", "", false},
+		{"elsewhere", "\xff\x00", "elsewhere", false},
 		{"netbios", "alice", `CORP\alice`, false},
 		{"implicit-upn", "alice", "alice@corp.example", false},
 		{"exchange-kind", "4", "shared", false},
@@ -207,6 +226,8 @@ func FuzzEntry(f *testing.F) {
 	f.Add("proxyAddresses", []byte("SMTP:\xff@x"), "accountExpires", []byte("-9223372036854775808"), false)
 	f.Add("member", []byte(`cn=Doe\, "John"#,dc=x`), "objectclass", []byte("group"), false)
 	f.Add("dirpostForward", []byte("|/bin/sh"), "dirpostQuotaBytes", []byte("999999999999999999999"), true)
+	f.Add("memberURL", []byte("ldap:///dc=x??sub?(l=Bonn)"), "objectClass", []byte("groupOfURLs"), true)
+	f.Add("objectSid", []byte("\x01\x01\x00\x00\x00\x00\x00\x05\x12\x00\x00\x00"), "msExchDynamicDLFilter", []byte("(|(l=a)(l=b))"), false)
 	f.Fuzz(func(t *testing.T, a string, av []byte, b string, bv []byte, openldap bool) {
 		cfg := Config{Name: "corp", Preset: PresetAD, Base: "dc=x"}
 		class := "user"

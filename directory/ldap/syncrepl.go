@@ -77,7 +77,7 @@ func (s *syncrepl) Follow(ctx context.Context, cookie []byte, emit func(context.
 }
 
 // viewVersion moves on when this program reads the same entries in another way.
-const viewVersion = 1
+const viewVersion = 2
 
 // view is a hash of what is asked for and how it is read. It stands before each
 // cookie: the server tells what has changed since a cookie, and nothing about
@@ -85,7 +85,7 @@ const viewVersion = 1
 func (b *base) view() []byte {
 	cfg := b.client.cfg
 	h := sha256.New()
-	fmt.Fprintf(h, "%d %q %q %q %q %t %q %q", viewVersion, cfg.Preset, cfg.Base, cfg.Filter, cfg.Domain, cfg.AliasLogins, cfg.Mapping, b.mapper.attributes)
+	fmt.Fprintf(h, "%d %q %q %q %q %t %q %q %q", viewVersion, cfg.Preset, cfg.Base, cfg.Filter, cfg.Domain, cfg.AliasLogins, cfg.Mapping, b.mapper.attributes, b.mapper.facts)
 	return h.Sum(nil)[:viewSize]
 }
 
