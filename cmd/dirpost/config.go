@@ -123,19 +123,28 @@ type ListenerSection struct {
 
 // MTASection is [mta].
 type MTASection struct {
-	MaxSize           Size          `toml:"max_size"`
-	MaxRecipients     int           `toml:"max_recipients"`
-	MaxPerClient      int           `toml:"max_per_client"`
-	InTransaction     int           `toml:"in_transaction"`
-	Resolvers         []string      `toml:"resolvers"`
-	Smarthost         string        `toml:"smarthost"`
-	SmarthostTLS      string        `toml:"smarthost_tls"`
-	SmarthostUser     string        `toml:"smarthost_user"`
-	SmarthostPassword Secret        `toml:"smarthost_password"`
-	DelayWarning      Duration      `toml:"delay_warning"`
-	Sink              string        `toml:"sink"`
-	Lifetime          Duration      `toml:"lifetime"`
-	Policy            PolicySection `toml:"policy"`
+	MaxSize           Size              `toml:"max_size"`
+	MaxRecipients     int               `toml:"max_recipients"`
+	MaxPerClient      int               `toml:"max_per_client"`
+	InTransaction     int               `toml:"in_transaction"`
+	Resolvers         []string          `toml:"resolvers"`
+	Smarthost         string            `toml:"smarthost"`
+	SmarthostTLS      string            `toml:"smarthost_tls"`
+	SmarthostUser     string            `toml:"smarthost_user"`
+	SmarthostPassword Secret            `toml:"smarthost_password"`
+	DelayWarning      Duration          `toml:"delay_warning"`
+	Sink              string            `toml:"sink"`
+	Lifetime          Duration          `toml:"lifetime"`
+	Policy            PolicySection     `toml:"policy"`
+	Submission        SubmissionSection `toml:"submission"`
+}
+
+// SubmissionSection is [mta.submission].
+type SubmissionSection struct {
+	MaxMessages   int      `toml:"max_messages"`
+	MaxRecipients int      `toml:"max_recipients"`
+	Window        Duration `toml:"window"`
+	Exempt        []string `toml:"exempt"`
 }
 
 // PolicySection is [mta.policy].
@@ -242,7 +251,7 @@ func parseConfig(b []byte) (*File, error) {
 
 // defaults is the configuration of an empty file.
 func defaults() *File {
-	p := policy.DefaultConfig()
+	p, person := policy.DefaultConfig(), policy.DefaultPersonConfig()
 	return &File{
 		Domains:  DomainsSection{Delimiter: "+"},
 		Server:   ServerSection{Socket: "/run/dirpost/dirpost.sock"},
@@ -252,7 +261,7 @@ func defaults() *File {
 			Exempt: networks(p.Exempt), MaxConnections: p.MaxConnections, MaxConnects: p.MaxConnects, MaxMessages: p.MaxMessages, MaxRecipients: p.MaxRecipients,
 			Window: Duration(p.Window), HeloOwnName: p.HeloOwnName, HeloSyntax: p.HeloSyntax, SenderSyntax: p.SenderSyntax,
 			NullRecipients: p.NullRecipients, MaxHops: p.MaxHops,
-		}},
+		}, Submission: SubmissionSection{MaxMessages: person.MaxMessages, MaxRecipients: person.MaxRecipients, Window: Duration(person.Window)}},
 		MDA: MDASection{
 			Subaddress: mda.DefaultConfig().Subaddress,
 			Undelete:   Duration(14 * 24 * time.Hour), ChangeLog: Duration(30 * 24 * time.Hour), Closed: Duration(30 * 24 * time.Hour),
@@ -297,6 +306,9 @@ func (f *File) validate() error {
 		if _, err := netip.ParsePrefix(n); err != nil {
 			bad("mta.policy.exempt", "%q is no network such as 192.0.2.0/24", n)
 		}
+	}
+	if _, err := f.MTA.Submission.config(); err != nil {
+		bad("mta.submission", "%v", err)
 	}
 	if _, ok := tlsLevels[f.MTA.SmarthostTLS]; !ok {
 		bad("mta.smarthost_tls", "%q is none of verify, encrypt, opportunistic, none", f.MTA.SmarthostTLS)

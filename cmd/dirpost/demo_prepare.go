@@ -160,7 +160,11 @@ key = %[16]q
 plaintext_loopback = true
 %[18]s
 [mta]
-%[17]s`,
+%[17]s
+[mta.submission]
+max_messages = 0
+max_recipients = 0
+`,
 		demoName, d.path("dirpost.sock"), "file:"+d.path("secrets", "sealing.key"), demoDomain, "postmaster@"+demoDomain,
 		d.databaseURL(demoServe), d.databaseURL(demoOwner), demoServe, demoRead,
 		"ldap://"+d.address(serviceNamed("LDAP")), d.path("ca.pem"), ldap.Base, ldap.ServiceDN, "file:"+d.path("secrets", "ldap-service"),

@@ -113,6 +113,10 @@ chain = %q
 key = %q
 [mta]
 %s
+[mta.submission]
+max_messages = 0
+max_recipients = 0
+exempt = []
 [log]
 level = "debug"
 `, filepath.Join(s.dir, "sock"), write("sealing", base64.StdEncoding.EncodeToString(make([]byte, 32))), url,

@@ -46,20 +46,21 @@ type node struct {
 	sockets *sockets
 	log     *slog.Logger
 
-	metrics   *prometheus.Registry
-	events    event.Sink
-	db        *postgres.DB
-	tls       *tlsconf.Store // nil: no certificates
-	bus       *bus.Bus
-	live      *directory.Live
-	blobs     *blob.Store
-	store     *store.Store
-	resolver  *resolver.Resolver
-	auth      *auth.Bridge             // nil: nobody logs in here
-	verifiers map[string]auth.Verifier // by directory
-	door      *intake.Door
-	policy    *policy.Policy
-	smtpd     *smtpd.Metrics
+	metrics    *prometheus.Registry
+	events     event.Sink
+	db         *postgres.DB
+	tls        *tlsconf.Store // nil: no certificates
+	bus        *bus.Bus
+	live       *directory.Live
+	blobs      *blob.Store
+	store      *store.Store
+	resolver   *resolver.Resolver
+	auth       *auth.Bridge             // nil: nobody logs in here
+	verifiers  map[string]auth.Verifier // by directory
+	door       *intake.Door
+	policy     *policy.Policy // of port 25
+	submission *policy.Policy // of people who have logged in
+	smtpd      *smtpd.Metrics
 
 	// front is what talks to clients; it ends first. back is what it needs.
 	front, back []part
@@ -290,7 +291,7 @@ func (n *node) smtp(l *ListenerSection, role smtpd.Role) (serveFunc, error) {
 	}
 	if role == smtpd.MSA {
 		c.MaxPerClient = n.file.MTA.MaxPerClient
-		deps.Auth = n.auth
+		deps.Auth, deps.Policy = n.auth, n.submission
 	} else {
 		deps.Name = n.hostName
 		deps.Policy = n.policy

@@ -42,6 +42,11 @@ func (n *node) buildMTA(ctx context.Context) error {
 	if n.policy, err = n.file.policy(); err != nil {
 		return err
 	}
+	person, err := n.file.MTA.Submission.config()
+	if err != nil {
+		return fmt.Errorf("mta.submission: %w", err)
+	}
+	n.submission = policy.New(person.Check())
 	c := intake.Config{Hostname: n.file.Server.Name, MaxSize: int64(n.file.MTA.MaxSize), MaxRecipients: n.file.MTA.MaxRecipients, InTransaction: n.file.MTA.InTransaction}
 	if err := c.Validate(); err != nil {
 		return fmt.Errorf("mta: %w", err)
@@ -200,6 +205,24 @@ func (f *File) policy() (*policy.Policy, error) {
 		return nil, fmt.Errorf("mta.policy: %w", err)
 	}
 	return policy.New(c.Checks()...), nil
+}
+
+// config is the section as the policy package has it. An exempt entry is a
+// network if it has a prefix length, else the address of a person.
+func (s SubmissionSection) config() (policy.PersonConfig, error) {
+	c := policy.PersonConfig{MaxMessages: s.MaxMessages, MaxRecipients: s.MaxRecipients, Window: time.Duration(s.Window)}
+	for _, e := range s.Exempt {
+		if a, err := envelope.ParseAddress(e); err == nil {
+			c.ExemptPeople = append(c.ExemptPeople, a)
+			continue
+		}
+		n, err := netip.ParsePrefix(e)
+		if err != nil {
+			return c, fmt.Errorf("exempt: %q is neither an address nor a network such as 192.0.2.0/24", e)
+		}
+		c.Exempt = append(c.Exempt, n)
+	}
+	return c, c.Validate()
 }
 
 // retention is how long what is no longer needed is kept.

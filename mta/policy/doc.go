@@ -11,5 +11,6 @@
 // # Limits
 //
 // The table of clients holds at most 65,536 of them; IPv6 clients are counted by
-// their /64. When it is full, clients that are not in it go uncounted.
+// their /64. When it is full, clients that are not in it go uncounted. People who
+// have logged in are counted by themselves. Counts are those of one process.
 package policy

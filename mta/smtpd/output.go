@@ -80,7 +80,7 @@ func (c *conn) refuse(ctx context.Context, verb string, err error) error {
 	}
 	c.refusals++
 	c.srv.count.refuse(verb, st.Code)
-	c.event(ctx, level, "command refused", slog.String("verb", verb), slog.Int("code", st.Code),
+	c.event(ctx, level, "command refused", slog.String("user", c.client.Login), slog.String("verb", verb), slog.Int("code", st.Code),
 		slog.String("dsn", st.Enhanced), slog.Any("err", err))
 	return c.mistake(ctx, st)
 }
