@@ -85,6 +85,7 @@ type DirectorySection struct {
 	Realm        string              `toml:"realm"`
 	Keytab       Secret              `toml:"keytab"`
 	KDC          []string            `toml:"kdc"`
+	Passwords    string              `toml:"passwords"`
 	Domain       string              `toml:"domain"`
 	AliasLogins  bool                `toml:"alias_logins"`
 	Follow       string              `toml:"follow"`

@@ -45,7 +45,7 @@ func (d DirectorySection) client(name string, withAccount bool) (*ldap.Client, e
 		c.CA = string(pem)
 	}
 	switch {
-	case !withAccount:
+	case !withAccount && !d.needsKeytab():
 		c.Bind, c.BindDN, c.BindPassword, c.Keytab = "", "", "", nil
 	case d.Bind == ldap.BindGSSAPI:
 		keytab, err := d.Keytab.ResolveBytes()
@@ -65,6 +65,12 @@ func (d DirectorySection) client(name string, withAccount bool) (*ldap.Client, e
 		return nil, fmt.Errorf("directory.%s: %w", name, err)
 	}
 	return client, nil
+}
+
+// needsKeytab reports whether passwords of people are judged with our own keytab, or
+// may be.
+func (d DirectorySection) needsKeytab() bool {
+	return d.Bind != "" && d.Bind != ldap.BindSimple && d.Passwords != ldap.PasswordsLDAP
 }
 
 // checkKeytab checks that the keytab has a key of the account. That there is a

@@ -12,7 +12,7 @@ import (
 )
 
 // TestKerberosDirectory: a section of the configuration with a keytab reads a
-// real Active Directory, and a node that only has passwords judged needs no
+// real Active Directory, and a node that only has passwords judged by LDAP needs no
 // keytab.
 func TestKerberosDirectory(t *testing.T) {
 	t.Parallel()
@@ -28,7 +28,7 @@ func TestKerberosDirectory(t *testing.T) {
 	// A keytab is no text: a line end at its end is part of it.
 	keytab := write("keytab", slices.Concat(s.Keytab, []byte{0, 0, 0, 0, '\n'}))
 	section := fmt.Sprintf("\n[directory.ad]\npreset = \"ad\"\nurls = [%q]\nserver_name = %q\nca = %q\nbase = %q\n"+
-		"bind = \"gssapi\"\nprincipal = %q\nrealm = %q\nkdc = [%q]\nkeytab = \"file:%%s\"\n\n[auth]\n",
+		"bind = \"gssapi\"\npasswords = \"ldap\"\nprincipal = %q\nrealm = %q\nkdc = [%q]\nkeytab = \"file:%%s\"\n\n[auth]\n",
 		s.URL, s.Host, write("ca", []byte(s.CA)), s.Base, s.Service, s.Realm, s.Address+":88")
 	parse := func(keytab string) DirectorySection {
 		t.Helper()

@@ -243,8 +243,12 @@ func TestADClear(t *testing.T) {
 		t.Errorf("a password in clear was judged: %v", err)
 	}
 	cfg = configs["sealed"]
-	cfg.TLS = "none"
-	if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), "nobody could log in") {
+	cfg.TLS, cfg.Passwords = "none", PasswordsLDAP
+	if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), "would send passwords of people in clear") {
 		t.Errorf("%v", err)
+	}
+	cfg.Passwords = "" // by Kerberos, but the account is no service
+	if err := client(t, cfg).Verify(t.Context(), person(s, "Alice Archer"), s.UserPassword); err == nil || errors.As(err, &r) || !strings.Contains(err.Error(), "own account") {
+		t.Errorf("an account that is no service: %v", err)
 	}
 }

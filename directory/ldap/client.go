@@ -40,7 +40,7 @@ func New(cfg Config) (*Client, error) {
 // dialService connects and binds as the service account.
 func (c *Client) dialService(ctx context.Context) (*conn, error) {
 	p := byTLS
-	if c.cfg.Bind == BindGSSAPI {
+	if c.cfg.byKerberos() {
 		p = byKerberos
 	}
 	nc, err := c.dialer.dial(ctx, p)
@@ -77,9 +77,16 @@ func (c *Client) Check(ctx context.Context) error {
 	return err
 }
 
-// CheckLogin connects as a login does, and asks nothing.
+// CheckLogin connects as a login does, and asks nothing of anybody. Where passwords
+// are judged by Kerberos, it gets a ticket for our own account.
 func (c *Client) CheckLogin(ctx context.Context) error {
+	if c.judgesByKerberos() {
+		return c.checkKerberos(ctx)
+	}
 	nc, err := c.bind.get(ctx)
+	if c.isWithoutTLS(err) {
+		return c.checkKerberos(ctx)
+	}
 	if err != nil {
 		return err
 	}
@@ -106,9 +113,9 @@ func (c *Client) readBase(ctx context.Context, nc *conn) error {
 }
 
 // Verify judges the password of e by a simple bind with its DN, one round trip
-// on a kept connection. It implements auth.Verifier: nil means right, a
-// *directory.Refusal that the server said no, anything else that it did not
-// judge.
+// on a kept connection, or by Kerberos, as Config.Passwords says. It implements
+// auth.Verifier: nil means right, a *directory.Refusal that the server said no,
+// anything else that it did not judge.
 //
 // An empty password never reaches the server: there it would ask for an
 // unauthenticated bind, which succeeds (RFC 4513 §5.1.2).
@@ -119,8 +126,14 @@ func (c *Client) Verify(ctx context.Context, e *directory.Entry, password string
 	if e.DN == "" {
 		return fmt.Errorf("entry %s has no DN to bind with", e.Key)
 	}
+	if c.judgesByKerberos() {
+		return c.verifyByKerberos(ctx, e, password)
+	}
 	for {
 		nc, err := c.bind.get(ctx)
+		if c.isWithoutTLS(err) {
+			return c.verifyByKerberos(ctx, e, password)
+		}
 		if err != nil {
 			return err
 		}

@@ -33,8 +33,10 @@ type Config struct {
 	// Filter selects the entries that mail should know of. "" is the preset's.
 	Filter string
 	// Bind is how the account that reads the directory shows who it is: "simple",
-	// the default, by BindDN and BindPassword, or "gssapi", by Kerberos. It needs
-	// to read the mapped attributes and nothing else.
+	// the default, by BindDN and BindPassword, "gssapi", by Kerberos with a keytab,
+	// or "joined", by Kerberos as the account that this system has in the domain,
+	// which [Client.SetMachine] tells. It needs to read the mapped attributes and
+	// nothing else.
 	Bind string
 	// BindDN and BindPassword are the account of a simple bind. Both empty:
 	// anonymous.
@@ -54,6 +56,11 @@ type Config struct {
 	// is taken for servers on this host only, since passwords would cross the
 	// network in clear. ldaps:// always verifies.
 	TLS string
+	// Passwords is how people's passwords are judged: "ldap", by a simple bind,
+	// "kerberos", by a ticket, which needs no TLS and an account with bind
+	// "gssapi" or "joined" that is a service, or "auto", the default: by LDAP
+	// where the servers have TLS, else by Kerberos where that is possible.
+	Passwords string
 	// CA holds the PEM certificates that may have signed the servers' ones. ""
 	// means those of the system.
 	CA string
@@ -103,15 +110,32 @@ const (
 const (
 	BindSimple = "simple"
 	BindGSSAPI = "gssapi"
+	BindJoined = "joined"
 )
+
+// The ways to judge passwords.
+const (
+	PasswordsAuto     = "auto"
+	PasswordsLDAP     = "ldap"
+	PasswordsKerberos = "kerberos"
+)
+
+// byKerberos reports whether the account that reads binds by Kerberos.
+func (c Config) byKerberos() bool { return c.Bind == BindGSSAPI || c.Bind == BindJoined }
 
 // withDefaults fills in what is empty.
 func (c Config) withDefaults() Config {
 	if c.Bind == "" {
 		c.Bind = BindSimple
 	}
+	if c.Passwords == "" {
+		c.Passwords = PasswordsAuto
+	}
 	if c.Preset == "" {
 		c.Preset = PresetOpenLDAP
+		if c.Bind == BindJoined {
+			c.Preset = PresetAD
+		}
 	}
 	if c.Filter == "" {
 		c.Filter = openLDAPFilter
@@ -180,10 +204,19 @@ func (c Config) Validate() error {
 		if (c.BindDN == "") != (c.BindPassword == "") {
 			wrong("bind_dn and bind_password: want both or neither")
 		}
-	case BindGSSAPI:
-		errs = append(errs, c.validateGSSAPI()...)
+	case BindGSSAPI, BindJoined:
+		errs = append(errs, c.validateKerberos()...)
 	default:
-		wrong("bind: want %q or %q, not %q", BindSimple, BindGSSAPI, c.Bind)
+		wrong("bind: want %q, %q or %q, not %q", BindSimple, BindGSSAPI, BindJoined, c.Bind)
+	}
+	switch c.Passwords {
+	case PasswordsAuto, PasswordsLDAP:
+	case PasswordsKerberos:
+		if !c.byKerberos() {
+			wrong(`passwords: %q needs an account with a keytab: bind = %q or %q`, c.Passwords, BindJoined, BindGSSAPI)
+		}
+	default:
+		wrong("passwords: want %q, %q or %q, not %q", PasswordsAuto, PasswordsLDAP, PasswordsKerberos, c.Passwords)
 	}
 	if c.CA != "" && !x509.NewCertPool().AppendCertsFromPEM([]byte(c.CA)) {
 		wrong("ca: holds no PEM certificate")
@@ -197,24 +230,28 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// validateGSSAPI reports what is wrong with a configuration for Kerberos.
-func (c Config) validateGSSAPI() []error {
+// validateKerberos reports what is wrong with a configuration for Kerberos.
+func (c Config) validateKerberos() []error {
 	var errs []error
 	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	if c.BindDN != "" || c.BindPassword != "" {
-		wrong(`bind_dn and bind_password: not with bind = "gssapi", whose account is principal`)
+		wrong(`bind_dn and bind_password: not with bind = %q, whose account is another`, c.Bind)
 	}
-	if c.Principal == "" || strings.ContainsAny(c.Principal, "@ \t\n") {
-		wrong("principal: want the name of the account, such as svc-mail or MAIL$, without its realm")
+	if c.Bind == BindGSSAPI {
+		errs = append(errs, c.validateKeytab()...)
+	} else {
+		if c.Principal != "" || c.Realm != "" || len(c.Keytab) > 0 {
+			wrong(`principal, realm and keytab: not with bind = %q: 'dirpost join' makes them`, c.Bind)
+		}
+		if c.Preset != PresetAD {
+			wrong(`preset: want %q with bind = %q`, PresetAD, c.Bind)
+		}
+		if DNSDomain(c.Base) == "" {
+			wrong(`base: want one that ends with the domain, such as DC=corp,DC=example, with bind = %q`, c.Bind)
+		}
 	}
-	if c.Realm == "" || strings.ContainsAny(c.Realm, "@/ \t\n") {
-		wrong("realm: want the Kerberos realm, such as CORP.EXAMPLE.COM")
-	}
-	if len(c.Keytab) == 0 {
-		wrong("keytab: want one, with an AES key of principal")
-	}
-	if c.TLS == "none" {
-		wrong(`tls: with bind = "gssapi" the directory is read without TLS, but nobody could log in: passwords of people are judged after StartTLS only, judging them by Kerberos is not possible yet`)
+	if c.TLS == "none" && c.Passwords == PasswordsLDAP {
+		wrong(`passwords: %q with tls = "none" would send passwords of people in clear: want %q`, c.Passwords, PasswordsKerberos)
 	}
 	for _, u := range c.URLs {
 		s, err := c.server(u)
@@ -222,15 +259,30 @@ func (c Config) validateGSSAPI() []error {
 			continue // said already
 		}
 		if s.network != "tcp" || !s.startTLS && c.TLS != "none" {
-			wrong(`urls: %q: with bind = "gssapi" want ldap://, since Kerberos seals the connection itself and Active Directory refuses that inside TLS`, u)
-		} else if _, err := netip.ParseAddr(s.name); err == nil || s.name == "localhost" {
-			wrong(`urls: %q: with bind = "gssapi" servers need their full names in the realm; write it here or as server_name`, u)
+			wrong(`urls: %q: with bind = %q want ldap://, since Kerberos seals the connection itself and Active Directory refuses that inside TLS`, u, c.Bind)
+		} else if _, err := netip.ParseAddr(s.name); c.Bind == BindGSSAPI && (err == nil || s.name == "localhost") {
+			wrong(`urls: %q: with bind = %q servers need their full names in the realm; write it here or as server_name`, u, c.Bind)
 		}
 	}
 	for _, k := range c.KDCs {
 		if host, _ := splitKDC(k); host == "" {
 			wrong("kdc: %q: want HOST or HOST:PORT", k)
 		}
+	}
+	return errs
+}
+
+// validateKeytab reports what is wrong with the account of a keytab.
+func (c Config) validateKeytab() []error {
+	var errs []error
+	if c.Principal == "" || strings.ContainsAny(c.Principal, "@ \t\n") {
+		errs = append(errs, errors.New("principal: want the name of the account, such as svc-mail or MAIL$, without its realm"))
+	}
+	if c.Realm == "" || strings.ContainsAny(c.Realm, "@/ \t\n") {
+		errs = append(errs, errors.New("realm: want the Kerberos realm, such as CORP.EXAMPLE.COM"))
+	}
+	if len(c.Keytab) == 0 {
+		errs = append(errs, errors.New("keytab: want one, with an AES key of principal"))
 	}
 	return errs
 }
@@ -267,6 +319,8 @@ func (c Config) account() string {
 	switch {
 	case c.Bind == BindGSSAPI:
 		return c.Principal + "@" + c.Realm
+	case c.Bind == BindJoined:
+		return "the account of this system in the domain"
 	case c.BindDN == "":
 		return "anybody"
 	}
@@ -317,7 +371,7 @@ func (c Config) server(text string) (*server, error) {
 		s.name = c.ServerName
 	}
 	if u.Scheme == "ldap" && !s.startTLS {
-		if !isLoopback(host) {
+		if !isLoopback(host) && !c.byKerberos() { // which seals, and judges passwords by Kerberos then
 			return nil, fmt.Errorf(`urls: %q: tls = "none" would send passwords over the network in clear; use ldaps:// or starttls`, text)
 		}
 		return s, nil

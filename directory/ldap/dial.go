@@ -6,14 +6,13 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	ber "github.com/go-asn1-ber/asn1-ber"
 	"github.com/go-ldap/ldap/v3"
 	"golang.org/x/sys/unix"
-
-	"dirpost/internal/gssapi"
 )
 
 // maxPacket bounds one LDAP message from a server, in octets: enough for a
@@ -58,9 +57,9 @@ func (c *conn) do(ctx context.Context, f func() error) error {
 
 // dialer opens connections to the servers of one directory.
 type dialer struct {
-	cfg       Config
-	servers   []*server
-	initiator *gssapi.Initiator // with BindGSSAPI
+	cfg     Config
+	servers []*server
+	machine atomic.Pointer[identity] // with BindGSSAPI and BindJoined
 
 	mu   sync.Mutex // guards down
 	down map[*server]backoff
@@ -88,10 +87,8 @@ func newDialer(cfg Config) (*dialer, error) {
 		d.servers = append(d.servers, s)
 	}
 	if cfg.Bind == BindGSSAPI {
-		var err error
-		d.initiator, err = gssapi.NewInitiator(gssapi.Account{Principal: cfg.Principal, Realm: cfg.Realm, Keytab: cfg.Keytab, KDCs: cfg.kdcs()})
-		if err != nil {
-			return nil, fmt.Errorf("keytab: %w", err)
+		if err := d.setMachine(Machine{Principal: cfg.Principal, Realm: cfg.Realm, Keytab: cfg.Keytab}); err != nil {
+			return nil, err
 		}
 	}
 	return d, nil
@@ -172,7 +169,7 @@ func (d *dialer) dialServer(ctx context.Context, s *server, p protection) (*conn
 		return d.start(nc, nc, s), nil
 	}
 	if s.tls != nil && !s.startTLS {
-		t := tls.Client(nc, s.tls)
+		t := tls.Client(nc, d.tlsConfig(s))
 		if err := t.HandshakeContext(ctx); err != nil {
 			_ = raw.Close()
 			return nil, err
@@ -181,9 +178,9 @@ func (d *dialer) dialServer(ctx context.Context, s *server, p protection) (*conn
 	}
 	c := d.start(nc, raw, s)
 	if s.startTLS {
-		if err := c.do(ctx, func() error { return c.StartTLS(s.tls) }); err != nil {
+		if err := c.do(ctx, func() error { return c.StartTLS(d.tlsConfig(s)) }); err != nil {
 			c.end()
-			return nil, fmt.Errorf("StartTLS: %w", err)
+			return nil, fmt.Errorf("StartTLS: %w", noTLS(err))
 		}
 	}
 	return c, nil
@@ -237,7 +234,7 @@ func (w *writeLimited) Write(p []byte) (int, error) {
 func (d *dialer) bindService(ctx context.Context, c *conn) error {
 	ctx, cancel := context.WithTimeout(ctx, d.cfg.ConnectTimeout)
 	defer cancel()
-	if d.cfg.Bind == BindGSSAPI {
+	if d.cfg.byKerberos() {
 		return d.bindSealed(ctx, c)
 	}
 	if d.cfg.BindDN == "" {

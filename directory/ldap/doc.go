@@ -25,8 +25,9 @@
 //
 // A server that refuses StartTLS, or whose certificate does not verify, gets
 // no connection; nor does one that does not offer to seal, where Kerberos stands
-// for TLS. Passwords cross no network in clear: people's go by TLS alone, whatever
-// the account that reads does. Referrals are not
+// for TLS. Passwords cross no network in clear: people's go by TLS alone, or by
+// Kerberos not at all; a password is right by Kerberos when the KDC has made a
+// ticket with our own key, for the SID of the entry. Referrals are not
 // followed. An empty password is never sent. People bind with the DN of their
 // entry, never with what they typed, so nothing typed stands in a filter or DN.
 // Programs, files and includes among addresses are never run or opened.
@@ -36,6 +37,5 @@
 // Syncrepl says nothing about the entries below a renamed one. A renamed
 // container that the filter lets through causes a comparison at once; below any
 // other the new DNs are seen after Config.RefreshEvery, and until then the
-// logins fail. Active Directory is polled. Without TLS nobody can log in: a
-// password is not judged by a Kerberos AS exchange yet.
+// logins fail. Active Directory is polled.
 package ldap

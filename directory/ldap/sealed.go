@@ -3,7 +3,6 @@ package ldap
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -166,25 +165,4 @@ func (s *sealable) open(c *gssapi.Context) ([]byte, error) {
 		err = errors.New("frame is not sealed")
 	}
 	return plain, err
-}
-
-// bindSealed binds c with the key of the keytab and seals it.
-func (d *dialer) bindSealed(ctx context.Context, c *conn) error {
-	s, ok := c.net.(*sealable)
-	if !ok {
-		return errors.New("connection cannot be sealed")
-	}
-	x, err := d.initiator.Initiate(ctx, "ldap", c.server.name)
-	if err != nil {
-		return err
-	}
-	client := &sealer{exchange: x}
-	err = c.do(ctx, func() error { return c.GSSAPIBind(client, "ldap/"+c.server.name, "") })
-	if err != nil {
-		// Perhaps the server has a new key: the next try begins anew.
-		d.initiator.Forget("ldap", c.server.name)
-		return fmt.Errorf("GSSAPI bind to %s as %s: %w", c.server.name, d.cfg.account(), err)
-	}
-	s.seal(client.context, client.maxSend)
-	return nil
 }

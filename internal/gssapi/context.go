@@ -39,10 +39,11 @@ type Exchange struct {
 	auth    types.Authenticator
 }
 
-// Initiate gets a ticket for the service on host and makes the first token. The
-// KDC's no is a [RefusedError].
-func (i *Initiator) Initiate(ctx context.Context, service, host string) (*Exchange, error) {
-	t, err := i.ticket(ctx, service, host)
+// Initiate gets a ticket for a service and makes the first token. The instance is
+// the host, and after it perhaps the domain: ldap/HOST/DOMAIN is a name that only
+// a domain controller of DOMAIN may have. The KDC's no is a [RefusedError].
+func (i *Initiator) Initiate(ctx context.Context, service string, instance ...string) (*Exchange, error) {
+	t, err := i.ticket(ctx, service, instance...)
 	if err != nil {
 		return nil, err
 	}

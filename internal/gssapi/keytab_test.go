@@ -1,30 +1,18 @@
 package gssapi
 
 import (
-	"encoding/binary"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jcmturner/gokrb5/v8/types"
 )
 
-// keytabOf writes a keytab of version 2, as MIT Kerberos does.
+// keytabOf writes a keytab of version 2.
 func keytabOf(entries ...keyEntry) []byte {
 	b := []byte{5, 2}
-	data := func(to []byte, s string) []byte {
-		return append(binary.BigEndian.AppendUint16(to, uint16(len(s))), s...)
-	}
 	for _, e := range entries {
-		r := binary.BigEndian.AppendUint16(nil, uint16(len(e.components)))
-		r = data(r, e.realm)
-		for _, c := range e.components {
-			r = data(r, c)
-		}
-		r = append(r, 0, 0, 0, 1, 0, 0, 0, 0, byte(e.kvno))
-		r = binary.BigEndian.AppendUint16(r, uint16(e.key.KeyType))
-		r = data(r, string(e.key.KeyValue))
-		r = binary.BigEndian.AppendUint32(r, e.kvno)
-		b = append(binary.BigEndian.AppendUint32(b, uint32(len(r))), r...)
+		b = appendEntry(b, e, time.Unix(0, 0))
 	}
 	return b
 }

@@ -26,19 +26,19 @@ import (
 
 // Account is who we are to a KDC.
 type Account struct {
-	Principal string // without realm: svc-mail, MAIL$, imap/mail.corp.example
-	Realm     string // in any case; the keytab has it as it is
-	Keytab    []byte // content of the file, with an AES key of Principal
-	KDCs      []string
+	Principal string   // without realm: svc-mail, MAIL$, imap/mail.corp.example
+	Realm     string   // in any case; the keytab has it as it is
+	Keytab    []byte   // content of the file, with an AES key of Principal
+	Password  string   // instead of Keytab
+	KDCs      []string // host:port, asked in this order
 }
 
 // Initiator gets tickets for an account and starts contexts with them. It keeps
 // the tickets until shortly before their end.
 type Initiator struct {
 	account Account
-	key     keyEntry
+	key     keyEntry // of the keytab; with a password its realm alone
 	cname   types.PrincipalName
-	config  *config.Config
 	now     func() time.Time
 
 	mu      sync.Mutex // guards tickets
@@ -64,57 +64,66 @@ const (
 
 // NewInitiator returns an Initiator. It asks no KDC.
 func NewInitiator(a Account) (*Initiator, error) {
-	key, err := findKey(a.Keytab, a.Principal, a.Realm)
-	if err != nil {
-		return nil, err
+	i := &Initiator{account: a, now: time.Now, tickets: make(map[string]ticket)}
+	if a.Password != "" {
+		i.key = keyEntry{realm: strings.ToUpper(a.Realm), components: strings.Split(a.Principal, "/")}
+	} else {
+		var err error
+		if i.key, err = findKey(a.Keytab, a.Principal, a.Realm); err != nil {
+			return nil, err
+		}
 	}
 	if len(a.KDCs) == 0 {
 		return nil, errors.New("no KDC")
 	}
-	a.Realm = key.realm // case counts for Kerberos, and people write it small
+	i.account.Realm = i.key.realm // case counts for Kerberos, and people write it small
+	i.cname = types.PrincipalName{NameType: nametype.KRB_NT_PRINCIPAL, NameString: i.key.components}
+	return i, nil
+}
+
+// aes are the encryption types that we ask for, the better one first.
+var aes = []int32{etypeID.AES256_CTS_HMAC_SHA1_96, etypeID.AES128_CTS_HMAC_SHA1_96}
+
+// options are those of our requests; etypes are the types of the key that the
+// answer may be encrypted with.
+func options(etypes []int32) *config.Config {
 	c := config.New()
 	c.LibDefaults.NoAddresses = true
 	c.LibDefaults.TicketLifetime = ticketLife
 	c.LibDefaults.RenewLifetime = 0
 	c.LibDefaults.Canonicalize = false
-	// The pre-authentication is made before the KDC has said which type it
-	// wants, so it may answer with that type alone.
-	c.LibDefaults.DefaultTktEnctypeIDs = []int32{key.key.KeyType}
-	c.LibDefaults.DefaultTGSEnctypeIDs = []int32{etypeID.AES256_CTS_HMAC_SHA1_96, etypeID.AES128_CTS_HMAC_SHA1_96}
-	return &Initiator{
-		account: a, key: key, config: c, now: time.Now,
-		cname:   types.PrincipalName{NameType: nametype.KRB_NT_PRINCIPAL, NameString: key.components},
-		tickets: make(map[string]ticket),
-	}, nil
+	c.LibDefaults.DefaultTktEnctypeIDs = etypes
+	c.LibDefaults.DefaultTGSEnctypeIDs = aes
+	return c
 }
 
 // Forget drops the ticket for a service: its server has refused it, perhaps
 // since its key was changed.
-func (i *Initiator) Forget(service, host string) {
+func (i *Initiator) Forget(service string, instance ...string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	delete(i.tickets, service+"/"+host)
+	delete(i.tickets, serviceName(service, instance))
 }
 
-// ticket returns a ticket for service/host, a kept one if it is good for some
-// time still. Each new one begins with the key of the keytab: connections are
-// made seldom, and a ticket-granting ticket kept would be one more thing that
-// ends at the wrong time.
-func (i *Initiator) ticket(ctx context.Context, service, host string) (ticket, error) {
-	name := service + "/" + host
+func serviceName(service string, instance []string) string {
+	return strings.Join(append([]string{service}, instance...), "/")
+}
+
+// ticket returns a ticket for a service, a kept one if it is good for some time
+// still. Each new one begins with the key of the account: connections are made
+// seldom, and a ticket-granting ticket kept would be one more thing that ends at
+// the wrong time.
+func (i *Initiator) ticket(ctx context.Context, service string, instance ...string) (ticket, error) {
+	name := serviceName(service, instance)
 	i.mu.Lock()
 	t, ok := i.tickets[name]
 	i.mu.Unlock()
 	if ok && i.now().Add(maxSkew).Before(t.end) {
 		return t, nil
 	}
-	granting, err := i.grantingTicket(ctx)
+	t, err := i.newTicket(ctx, types.PrincipalName{NameType: nametype.KRB_NT_SRV_HST, NameString: append([]string{service}, instance...)})
 	if err != nil {
-		return ticket{}, fmt.Errorf("log in to Kerberos as %s@%s: %w", i.account.Principal, i.account.Realm, err)
-	}
-	t, err = i.serviceTicket(ctx, granting, types.PrincipalName{NameType: nametype.KRB_NT_SRV_HST, NameString: []string{service, host}})
-	if err != nil {
-		return ticket{}, fmt.Errorf("get a ticket for %s: %w", name, err)
+		return ticket{}, err
 	}
 	i.mu.Lock()
 	i.tickets[name] = t
@@ -122,10 +131,37 @@ func (i *Initiator) ticket(ctx context.Context, service, host string) (ticket, e
 	return t, nil
 }
 
-// grantingTicket does the AS exchange, RFC 4120 §3.1, with the encrypted time
-// stamp as pre-authentication.
+// newTicket does both exchanges.
+func (i *Initiator) newTicket(ctx context.Context, service types.PrincipalName) (ticket, error) {
+	granting, err := i.grantingTicket(ctx)
+	if err != nil {
+		return ticket{}, fmt.Errorf("log in to Kerberos as %s@%s: %w", i.account.Principal, i.account.Realm, err)
+	}
+	t, err := i.serviceTicket(ctx, granting, service)
+	if err != nil {
+		return ticket{}, fmt.Errorf("get a ticket for %s: %w", service.PrincipalNameString(), err)
+	}
+	return t, nil
+}
+
+// grantingTicket gets a ticket for the ticket-granting service.
 func (i *Initiator) grantingTicket(ctx context.Context) (ticket, error) {
-	req, err := messages.NewASReqForTGT(i.account.Realm, i.config, i.cname)
+	return i.authenticate(ctx, types.PrincipalName{NameType: nametype.KRB_NT_SRV_INST, NameString: []string{"krbtgt", i.account.Realm}})
+}
+
+// authenticate does the AS exchange, RFC 4120 §3.1, with the encrypted time
+// stamp as pre-authentication.
+func (i *Initiator) authenticate(ctx context.Context, service types.PrincipalName) (ticket, error) {
+	key := i.key
+	if i.account.Password != "" {
+		var err error
+		if key.key, err = i.passwordKey(ctx); err != nil {
+			return ticket{}, err
+		}
+	}
+	// The pre-authentication is made of one key, so the KDC may answer with its
+	// type alone.
+	req, err := messages.NewASReq(i.account.Realm, options([]int32{key.key.KeyType}), i.cname, service)
 	if err != nil {
 		return ticket{}, err
 	}
@@ -135,7 +171,7 @@ func (i *Initiator) grantingTicket(ctx context.Context) (ticket, error) {
 	if err != nil {
 		return ticket{}, err
 	}
-	sealed, err := crypto.GetEncryptedData(stamp, i.key.key, keyusage.AS_REQ_PA_ENC_TIMESTAMP, int(i.key.kvno))
+	sealed, err := crypto.GetEncryptedData(stamp, key.key, keyusage.AS_REQ_PA_ENC_TIMESTAMP, int(key.kvno))
 	if err != nil {
 		return ticket{}, err
 	}
@@ -149,18 +185,21 @@ func (i *Initiator) grantingTicket(ctx context.Context) (ticket, error) {
 		return ticket{}, err
 	}
 	if b, err = i.ask(ctx, b); err != nil {
+		if refused, ok := errors.AsType[*RefusedError](err); ok {
+			refused.Tried = refused.password
+		}
 		return ticket{}, err
 	}
 	var rep messages.ASRep
 	if err := rep.Unmarshal(b); err != nil {
 		return ticket{}, fmt.Errorf("answer of the KDC: %w", err)
 	}
-	return i.open(rep.KDCRepFields, req.ReqBody, i.key.key, keyusage.AS_REP_ENCPART)
+	return i.open(rep.KDCRepFields, req.ReqBody, key.key, keyusage.AS_REP_ENCPART)
 }
 
 // serviceTicket does the TGS exchange, RFC 4120 §3.3.
 func (i *Initiator) serviceTicket(ctx context.Context, granting ticket, service types.PrincipalName) (ticket, error) {
-	req, err := messages.NewTGSReq(i.cname, i.account.Realm, i.config, granting.Ticket, granting.key, service, false)
+	req, err := messages.NewTGSReq(i.cname, i.account.Realm, options(aes), granting.Ticket, granting.key, service, false)
 	if err != nil {
 		return ticket{}, err
 	}
@@ -271,7 +310,7 @@ func (i *Initiator) refusal(rep []byte) error {
 	if k.Unmarshal(rep) != nil {
 		return nil
 	}
-	e := &RefusedError{Code: k.ErrorCode, Text: errorcode.Lookup(k.ErrorCode)}
+	e := &RefusedError{Code: k.ErrorCode, Text: errorcode.Lookup(k.ErrorCode), Status: ntStatus(k.EData), data: k.EData, password: i.account.Password != ""}
 	if k.ErrorCode == errorcode.KRB_AP_ERR_SKEW {
 		e.Skew = i.now().Sub(k.STime).Round(time.Second)
 	}
@@ -280,10 +319,32 @@ func (i *Initiator) refusal(rep []byte) error {
 
 // RefusedError is what a KDC answered instead of a ticket.
 type RefusedError struct {
-	Code int32         // RFC 4120 §7.5.9
-	Text string        // the name of the code
-	Skew time.Duration // with KRB_AP_ERR_SKEW: how far our clock is ahead
+	Code   int32         // RFC 4120 §7.5.9; the constants below
+	Text   string        // the name of the code
+	Status uint32        // why, as an NTSTATUS of Windows ([MS-ERREF] §2.3), 0: not said
+	Skew   time.Duration // with CodeSkew: how far our clock is ahead
+
+	// Tried says that it came to a request with a proof of the password, after one
+	// without was let pass: the KDC has looked at the password, and found it right
+	// unless Code is CodePassword.
+	Tried bool
+
+	data     []byte // what came with it
+	password bool   // the account has a password and no keytab
 }
+
+// What a caller may want to tell apart.
+const (
+	CodeUnknownClient  = errorcode.KDC_ERR_C_PRINCIPAL_UNKNOWN
+	CodeUnknownService = errorcode.KDC_ERR_S_PRINCIPAL_UNKNOWN
+	CodePolicy         = errorcode.KDC_ERR_POLICY
+	CodeNoAES          = errorcode.KDC_ERR_ETYPE_NOSUPP
+	CodeRevoked        = errorcode.KDC_ERR_CLIENT_REVOKED // disabled, locked, expired: Status says it
+	CodeKeyExpired     = errorcode.KDC_ERR_KEY_EXPIRED    // the password must be changed
+	CodePassword       = errorcode.KDC_ERR_PREAUTH_FAILED // or a key that is not the account's
+	CodeSkew           = errorcode.KRB_AP_ERR_SKEW
+	CodeRealm          = errorcode.KDC_ERR_WRONG_REALM
+)
 
 // Error implements error, in the words of who has to mend it.
 func (e *RefusedError) Error() string {
@@ -301,6 +362,9 @@ func (e *RefusedError) Error() string {
 		advice = ": the host must be named as in the realm, by its full name"
 	case errorcode.KDC_ERR_PREAUTH_FAILED:
 		advice = ": the key in the keytab is not that of the account (any more)"
+		if e.password {
+			advice = ": the password is wrong"
+		}
 	case errorcode.KDC_ERR_CLIENT_REVOKED:
 		advice = ": the account is disabled, locked or expired"
 	case errorcode.KDC_ERR_KEY_EXPIRED:

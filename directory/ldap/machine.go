@@ -1,0 +1,120 @@
+package ldap
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+
+	"github.com/go-ldap/ldap/v3"
+
+	"dirpost/internal/gssapi"
+)
+
+// Machine is an account with keys, by which connections are bound and sealed.
+type Machine struct {
+	Principal string // without realm: MAIL$
+	Realm     string
+	// Keytab has the key that is in use.
+	Keytab []byte
+	// Pending are keytabs of keys that the domain has perhaps taken already: they
+	// are tried, the first one first, where it refuses that of Keytab.
+	Pending [][]byte
+	// Tickets is a keytab with all keys that a ticket for the account may be made
+	// with, old ones too. Empty means Keytab.
+	Tickets []byte
+	// CA holds PEM certificates that may have signed the servers' ones, "" for
+	// what the configuration says.
+	CA string
+}
+
+// identity is a Machine made ready.
+type identity struct {
+	initiators []*gssapi.Initiator // that of Keytab, those of Pending
+	own        gssapi.Account      // with the keytab that opens tickets
+	roots      *x509.CertPool      // nil: as configured
+}
+
+// ErrNotJoined reports that the account of this system in the domain is not known.
+var ErrNotJoined = errors.New("this system is not joined to the domain: run 'dirpost join'")
+
+// SetMachine tells which account binds with [BindJoined]. It may be called at any
+// time, from any goroutine; connections that are there go on.
+func (c *Client) SetMachine(m Machine) error { return c.dialer.setMachine(m) }
+
+func (d *dialer) setMachine(m Machine) error {
+	id := &identity{}
+	for _, keytab := range append([][]byte{m.Keytab}, m.Pending...) {
+		i, err := gssapi.NewInitiator(gssapi.Account{Principal: m.Principal, Realm: m.Realm, Keytab: keytab, KDCs: d.cfg.kdcs()})
+		if err != nil {
+			return fmt.Errorf("keytab: %w", err)
+		}
+		id.initiators = append(id.initiators, i)
+	}
+	if m.Tickets == nil {
+		m.Tickets = m.Keytab
+	}
+	id.own = gssapi.Account{Principal: m.Principal, Realm: m.Realm, Keytab: m.Tickets, KDCs: d.cfg.kdcs()}
+	if m.CA != "" && d.cfg.CA == "" {
+		id.roots = x509.NewCertPool()
+		if !id.roots.AppendCertsFromPEM([]byte(m.CA)) {
+			return errors.New("authority of the domain: holds no PEM certificate")
+		}
+	}
+	d.machine.Store(id)
+	return nil
+}
+
+// bindSealed binds c with the key of the account and seals it.
+func (d *dialer) bindSealed(ctx context.Context, c *conn) error {
+	id := d.machine.Load()
+	if id == nil {
+		return fmt.Errorf("directory %q: %w", d.cfg.Name, ErrNotJoined)
+	}
+	var err error
+	for _, i := range id.initiators {
+		if d.cfg.Bind == BindJoined {
+			err = c.sealToController(ctx, i, DNSDomain(d.cfg.Base))
+		} else {
+			err = c.seal(ctx, i, c.server.name)
+		}
+		var refused *gssapi.RefusedError
+		if !errors.As(err, &refused) || refused.Code != gssapi.CodePassword {
+			break
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("as %s@%s: %w", id.own.Principal, id.own.Realm, err)
+	}
+	return nil
+}
+
+// tlsConfig is what a connection to s is made with.
+func (d *dialer) tlsConfig(s *server) *tls.Config {
+	id := d.machine.Load()
+	if id == nil || id.roots == nil {
+		return s.tls
+	}
+	c := s.tls.Clone()
+	c.RootCAs = id.roots
+	return c
+}
+
+// errNoTLS reports a server that answers that it has no TLS.
+var errNoTLS = errors.New("server has no TLS")
+
+// noTLS marks the error of a StartTLS that the server declined in so many words. A
+// handshake that fails is something else: a server with a wrong certificate is not
+// one without.
+func noTLS(err error) error {
+	var le *ldap.Error
+	if !errors.As(err, &le) {
+		return err
+	}
+	switch le.ResultCode {
+	case ldap.LDAPResultOperationsError, ldap.LDAPResultProtocolError, ldap.LDAPResultUnavailable, ldap.LDAPResultUnwillingToPerform:
+		return fmt.Errorf("%w: %w", errNoTLS, err)
+	}
+	return err
+}
