@@ -36,6 +36,14 @@ func Normalize(text string) string {
 	return string(appendFolded(make([]byte, 0, len(text)+len(text)/4), text))
 }
 
+// NormalizeKey returns a key to be looked for in normalised text: Normalize, but
+// white space at its ends stays, as one space. So "art " is found in "art of" and
+// not in "party" (RFC 9051 §6.4.4: a key is a substring).
+func NormalizeKey(key string) string {
+	const edge = "\uFFFC" // neither white space nor composed with anything
+	return strings.TrimSuffix(strings.TrimPrefix(Normalize(edge+key+edge), edge), edge)
+}
+
 // isNormalASCII reports whether c stays as it is.
 func isNormalASCII(c byte) bool { return c >= ' ' && c < 0x7f && !('A' <= c && c <= 'Z') }
 

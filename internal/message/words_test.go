@@ -163,3 +163,16 @@ func TestDecodeParam(t *testing.T) {
 		}
 	}
 }
+
+// A key keeps white space at its ends as one space; within, it is as the text.
+func TestNormalizeKey(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"": "", " ": " ", " \t ": " ", "Art ": "art ", "\u3000Art\u00a0": " art ", "a  b": "a b", "a\u200b ": "a ",
+		"\u0301e": "\u0301e", "ｆｕｌｌ ": "full ", "会议 ": Normalize("会议") + " ",
+	} {
+		if got := NormalizeKey(in); got != want {
+			t.Errorf("NormalizeKey(%q) = %q, want %q", in, got, want)
+		}
+	}
+}

@@ -51,13 +51,22 @@ func TestMatcher(t *testing.T) {
 		{"other white space", han + "紫紫\u3000" + strings.Repeat("檀", matchPiece/3), "紫 檀", true},
 		{"other white space is not none", strings.Repeat(han+"\u3000"+strings.Repeat("檀", 100), 3), "紫檀", false},
 		{"composed over the end of a piece", solid + "abcde\u0301f", "d\u00e9f", true},
+		{"space behind a word", "the art of war", "art ", true},
+		{"space before a word", "the art of war", " art", true},
+		{"no space behind", "the party", "art ", false},
+		{"no space before", "start", " art", false},
+		{"end of a line", "the art\r\nof war", "art ", true},
+		{"space at the end of a piece", words + "needle here", "word ", true},
+		{"space behind the end of a piece", words + "needle here", " needle", true},
+		{"spaces only", "a b", "  ", true},
+		{"spaces only, and none there", "ab", " ", false},
 		{"long key", words + words, message.Normalize(words)[:9000], true},
 	} {
 		for _, size := range []int{1, 7, 4096, 1 << 20} {
 			if size == 1 && len(c.text) > 3*matchPiece {
 				continue
 			}
-			if got := found(t, c.text, message.Normalize(c.key), size); got != c.want {
+			if got := found(t, c.text, message.NormalizeKey(c.key), size); got != c.want {
 				t.Errorf("%s, by %d: %v, want %v", c.name, size, got, c.want)
 			}
 		}
@@ -70,8 +79,10 @@ func FuzzMatcher(f *testing.F) {
 	f.Add("Hello \r\n World", "o w", uint16(3), uint16(1))
 	f.Add("会议 紫檀 cafe\u0301", "议紫", uint16(5), uint16(20000))
 	f.Add("\xff\xfe e\u0301\u0301", "\u00e9", uint16(1), uint16(9000))
+	f.Add("the art of war", "art ", uint16(3), uint16(9000))
+	f.Add("the art of war", " ", uint16(3), uint16(2))
 	f.Fuzz(func(t *testing.T, text, key string, size, times uint16) {
-		key = message.Normalize(key)
+		key = message.NormalizeKey(key)
 		if key == "" || !strings.Contains(text, " ") {
 			return
 		}

@@ -123,7 +123,7 @@ type searchPlan struct {
 func planOf(q *Query) *searchPlan {
 	p := &searchPlan{q: q}
 	for _, k := range q.Header {
-		value := message.Normalize(k.Value)
+		value := message.NormalizeKey(k.Value)
 		column := -1
 		switch strings.ToLower(k.Name) {
 		case "subject":
@@ -157,7 +157,7 @@ func planOf(q *Query) *searchPlan {
 func normalised(keys []string) []string {
 	var all []string
 	for _, k := range keys {
-		if k = message.Normalize(k); k != "" {
+		if k = message.NormalizeKey(k); k != "" {
 			all = append(all, k)
 		}
 	}
