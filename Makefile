@@ -15,7 +15,7 @@ BENCH       ?=
 # How long `make fuzz` spends on each target.
 FUZZTIME    ?= 20s
 
-.PHONY: all build check vet staticcheck rfc packages test-packages test run demo fuzz bench bench-peers bench-bare bench-go soak acceptance cover install clean help
+.PHONY: all build check vet staticcheck rfc packages test-packages test run run-ad demo fuzz bench bench-peers bench-bare bench-go soak acceptance cover install clean help
 .DEFAULT_GOAL := all
 
 all: check build ## check and build
@@ -44,7 +44,7 @@ packages: ## install the Debian packages that the demo needs
 	@deploy/install-packages.sh run
 
 test-packages:
-	@deploy/install-packages.sh run test
+	@deploy/install-packages.sh run ad test
 
 test: test-packages check ## install what is missing, check, and run all tests with the race detector
 	$(GO) test -race -shuffle=on -timeout 15m ./...
@@ -53,6 +53,10 @@ run: packages build ## a working company mail system on this machine
 	exec bin/dirpost demo $(DEMO)
 
 demo: run
+
+run-ad: build ## the same with a real Active Directory, by Samba, as root
+	@deploy/install-packages.sh run ad
+	exec bin/dirpost demo --ad $(DEMO)
 
 fuzz: ## run each fuzz target for FUZZTIME
 	@git grep -l '^func Fuzz' -- '*_test.go' | xargs -n 1 dirname | sort -u | while read -r dir; do \
@@ -78,7 +82,7 @@ bench-go: test-packages ## all Go benchmarks
 # Postfix and Exim start as root only; DIRPOST_ACCEPTANCE_CLIENTS=1000 make acceptance
 # for a machine without room for 10,000 clients.
 acceptance: build ## the slow suites, as root: real clients and peers at length, nodes and servers that die
-	@deploy/install-packages.sh run test acceptance
+	@deploy/install-packages.sh run ad test acceptance
 	$(GO) test -race -shuffle=on -tags acceptance -run '^TestAcceptance|^TestLargeList' -timeout 60m ./cmd/dirpost
 	$(GO) test -count=1 -tags acceptance -run "^TestAcceptanceHostile" -timeout 10m ./cmd/dirpost
 

@@ -27,6 +27,8 @@ type demoOptions struct {
 	allowOutbound bool
 	smarthost     string
 	noRemember    bool
+	ad            bool
+	adAddress     string
 	verbose       bool
 }
 
@@ -35,20 +37,25 @@ func demoCommand(std streams) *cobra.Command {
 	var o demoOptions
 	c := &cobra.Command{
 		Use: "demo", Short: "Run a whole company's mail on this machine, to look at",
-		Long: `Demo starts a private PostgreSQL and a private LDAP directory with the people of
-Example Corp in it, serves their mail on ports from --port-base on, checks itself
+		Long: `Demo starts a private PostgreSQL and a private LDAP directory (with --ad a domain
+controller of Active Directory) with the people of Example Corp in it, serves their mail on ports from --port-base on, checks itself
 with real protocol clients, and prints how to log in. Ctrl-C ends all of it; the
 mail is still there the next time, unless --fresh.
 
-It needs the programs of PostgreSQL (15 or newer) and OpenLDAP, and touches
-nothing outside its directory.`,
+It needs the programs of PostgreSQL (15 or newer) and OpenLDAP, or with --ad those
+of Samba and root, and touches nothing outside its directory.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if o.ad && !c.Flags().Changed("dir") {
+				o.dir += "-ad"
+			}
 			return runDemo(c.Context(), o, std)
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&o.dir, "dir", defaultDemoDir(), "directory for everything; keep it short, Unix sockets live in it")
+	f.StringVar(&o.dir, "dir", defaultDemoDir(), "directory for everything; keep it short, Unix sockets live in it; with --ad, -ad is added to the default")
+	f.BoolVar(&o.ad, "ad", false, "with an Active Directory, by Samba, instead of OpenLDAP; needs root")
+	f.StringVar(&o.adAddress, "ad-address", "127.0.0.20", "with --ad: loopback address of the domain controller, whose ports cannot be chosen")
 	f.StringVar(&o.host, "host", "127.0.0.1", "IP address to serve on; on others than loopback the password is random")
 	f.IntVar(&o.portBase, "port-base", 10000, "added to the well-known ports: SMTP is served on port-base + 25")
 	f.IntVar(&o.users, "users", 0, "add this many people u00001, u00002, … for load work")
@@ -84,6 +91,8 @@ type demo struct {
 	password string // of all people
 	secrets  demoSecrets
 	children *demoChildren
+
+	directory demoDirectory
 }
 
 // runDemo brings everything up, checks it, and serves until ctx ends.
@@ -100,6 +109,13 @@ func runDemo(ctx context.Context, o demoOptions, std streams) (err error) {
 		return err
 	}
 	d := &demo{demoOptions: o, out: std.out, start: time.Now()}
+	d.directory = demoSlapd{d}
+	if o.ad {
+		d.directory = demoAD{d}
+	}
+	if err := d.directory.check(); err != nil {
+		return err
+	}
 	unlock, err := d.claimDir()
 	if err != nil {
 		return err
@@ -248,6 +264,9 @@ func (o opened) close() {
 func (d *demo) listen() (opened, error) {
 	all := make(opened)
 	for _, s := range services {
+		if s.name == "LDAP" && d.ad { // on the domain controller's own address
+			continue
+		}
 		l, err := net.Listen("tcp", d.address(s))
 		if err != nil {
 			all.close()

@@ -2,27 +2,51 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
 
 	"dirpost/internal/child"
 	"dirpost/internal/postgres"
-	"dirpost/schema/ldap"
 )
 
 // demoChildren are the programs of others that a demo runs.
 type demoChildren struct {
-	postgres *child.Postgres
-	slapd    *child.Slapd
+	postgres  *child.Postgres
+	directory demoProcess
 }
 
-// startChildren starts Postgres and slapd, makes what is missing in them, and
+// demoProcess is a running child.
+type demoProcess interface {
+	Done() <-chan struct{}
+	Err() error
+	Stop(grace time.Duration)
+}
+
+// demoDirectory is the private directory of a demo: slapd, or a domain controller
+// of Active Directory.
+type demoDirectory interface {
+	// check reports what is in the way of a start, before anything is started.
+	check() error
+	// start makes what is missing and starts it.
+	start(ctx context.Context) (demoProcess, error)
+	// url is where programs of others reach it.
+	url() string
+	// section is [directory.corp] of the configuration.
+	section() string
+	// env are further values of demo.env, as pairs.
+	env() []string
+	// people are accounts that only this kind of directory has: login name,
+	// address, and what there is to say.
+	people() [][3]string
+	// alias is a command that gives bob another address.
+	alias() string
+	// log is the file in which it says what is wrong.
+	log() string
+}
+
+// startChildren starts Postgres and the directory, makes what is missing in them, and
 // brings the schema up to date.
 func (d *demo) startChildren(ctx context.Context) (*demoChildren, error) {
 	c := &demoChildren{}
@@ -36,7 +60,7 @@ func (d *demo) startChildren(ctx context.Context) (*demoChildren, error) {
 	if c.postgres, err = d.startPostgres(ctx); err != nil {
 		return nil, fmt.Errorf("private PostgreSQL: %w", err)
 	}
-	if c.slapd, err = d.startSlapd(ctx); err != nil {
+	if c.directory, err = d.directory.start(ctx); err != nil {
 		return nil, fmt.Errorf("private directory: %w", err)
 	}
 	ok = true
@@ -45,8 +69,8 @@ func (d *demo) startChildren(ctx context.Context) (*demoChildren, error) {
 
 // stop ends the children, the last started first.
 func (c *demoChildren) stop() {
-	if c.slapd != nil {
-		c.slapd.Stop(10 * time.Second)
+	if c.directory != nil {
+		c.directory.Stop(10 * time.Second)
 	}
 	if c.postgres != nil {
 		c.postgres.Stop(30 * time.Second)
@@ -170,131 +194,11 @@ func mayEnter(dir string, who child.User) error {
 	}
 }
 
-func (d *demo) slapdConfig() (child.SlapdConfig, error) {
-	programs, err := child.FindSlapd()
-	if err != nil {
-		return child.SlapdConfig{}, err
-	}
-	who, err := child.Unprivileged("openldap")
-	if err != nil {
-		return child.SlapdConfig{}, err
-	}
-	dir := d.path("ldap")
-	return child.SlapdConfig{
-		Programs: programs, User: who, Dir: dir,
-		Suffix: ldap.Base, RootDN: demoAdminDN, RootPassword: d.secrets.ldapAdmin, Schema: []string{ldap.Schema},
-		Addresses:   []string{net.JoinHostPort(d.host, strconv.Itoa(d.portBase+389))},
-		Certificate: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem"), CA: filepath.Join(dir, "ca.pem"),
-		Log: d.path("slapd.log"),
-	}, nil
-}
-
-// demoAdminDN may change everything in the private directory.
-const demoAdminDN = "cn=admin," + ldap.Base
-
-func (d *demo) startSlapd(ctx context.Context) (*child.Slapd, error) {
-	begin := time.Now()
-	cfg, err := d.slapdConfig()
-	if err != nil {
-		return nil, err
-	}
-	loaded, err := d.loadDirectory(ctx, cfg)
-	if err != nil {
-		return nil, err
-	}
-	s, err := child.StartSlapd(ctx, cfg)
-	if err != nil {
-		return nil, err
-	}
-	d.step(begin, "OpenLDAP, private, on %s, %s", cfg.Addresses[0], loaded)
-	if err := d.syncPasswords(cfg); err != nil {
-		s.Stop(10 * time.Second)
-		return nil, err
-	}
-	return s, nil
-}
-
-// loadDirectory writes the configuration of slapd and loads Example Corp, once,
-// and the people of --users that are not there yet.
-func (d *demo) loadDirectory(ctx context.Context, cfg child.SlapdConfig) (string, error) {
-	count := d.path("ldap", "users") // exists once everything is loaded: how many of --users
-	have, err := readCount(count)
-	if errors.Is(err, os.ErrNotExist) {
-		if err := os.RemoveAll(cfg.Dir); err != nil {
-			return "", err
-		}
-		if err := child.MakeDir(cfg.Dir, cfg.User); err != nil {
-			return "", err
-		}
-	} else if err != nil {
-		return "", err
-	}
-	for from, to := range map[string]string{d.path("cert.pem"): cfg.Certificate, d.path("secrets", "key.pem"): cfg.Key, d.path("ca.pem"): cfg.CA} {
-		if err := child.CopyFile(from, to, cfg.User); err != nil {
-			return "", err
-		}
-	}
-	if err := cfg.Configure(); err != nil {
-		return "", err
-	}
-	hash, err := child.SSHA(d.password)
-	if err != nil {
-		return "", err
-	}
-	said := "as it was left"
-	if have < 0 {
-		service, err := child.SSHA(d.secrets.ldapService)
-		if err != nil {
-			return "", err
-		}
-		if err := cfg.Load(ctx, ldap.Demo(hash, service)); err != nil {
-			return "", err
-		}
-		have, said = 0, "with Example Corp"
-	}
-	if d.users > have {
-		if err := cfg.Load(ctx, loadPeople(have+1, d.users, hash)); err != nil {
-			return "", err
-		}
-		said += fmt.Sprintf(" and %d more people", d.users-have)
-		have = d.users
-	}
-	return said, os.WriteFile(count, []byte(strconv.Itoa(have)), 0o600)
-}
-
-// readCount reads how many people of --users were loaded, -1 with
-// os.ErrNotExist when nothing was.
-func readCount(path string) (int, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return -1, err
-	}
-	return strconv.Atoi(strings.TrimSpace(string(b)))
-}
-
-// loadPeople is the LDIF of the people u00001, … that load is made with.
-func loadPeople(first, last int, hash string) string {
-	var b strings.Builder
-	for i := first; i <= last; i++ {
-		fmt.Fprintf(&b, `dn: uid=u%05[1]d,ou=people,%[2]s
-objectClass: inetOrgPerson
-objectClass: dirpostMailbox
-uid: u%05[1]d
-cn: Load User %[1]d
-sn: User %[1]d
-mail: u%05[1]d@%[3]s
-userPassword: %[4]s
-
-`, i, ldap.Base, demoDomain, hash)
-	}
-	return b.String()
-}
-
 // awaitChildren waits for the children of a run that was killed: they have got
 // their signal, but need a moment.
 func awaitChildren(dir string) error {
 	deadline := time.Now().Add(10 * time.Second)
-	for _, file := range []string{filepath.Join(dir, "pg", "data", "postmaster.pid"), filepath.Join(dir, "ldap", "slapd.pid")} {
+	for _, file := range []string{filepath.Join(dir, "pg", "data", "postmaster.pid"), filepath.Join(dir, "ldap", "slapd.pid"), filepath.Join(dir, "ad", "run", "samba.pid")} {
 		for child.OwnsPIDFile(file, dir) {
 			if time.Now().After(deadline) {
 				return fmt.Errorf("a process of an earlier demo does not end: see %s", file)

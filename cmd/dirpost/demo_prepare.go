@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"dirpost/internal/child"
-	"dirpost/schema/ldap"
 )
 
 // demoDomain is the mail domain of Example Corp, demoName its mail host.
@@ -144,31 +143,23 @@ serve_role = %[8]q
 read_role = %[9]q
 
 [directory.corp]
-preset = "openldap"
-urls = [%[10]q]
-tls = "starttls"
-ca = %[11]q
-base = %[12]q
-bind_dn = %[13]q
-bind_password = %[14]q
-
+%[10]s
 [[tls.certificate]]
-chain = %[15]q
-key = %[16]q
+chain = %[11]q
+key = %[12]q
 
 [auth]
 plaintext_loopback = true
-%[18]s
+%[14]s
 [mta]
-%[17]s
+%[13]s
 [mta.submission]
 max_messages = 0
 max_recipients = 0
 `,
 		demoName, d.path("dirpost.sock"), "file:"+d.path("secrets", "sealing.key"), demoDomain, "postmaster@"+demoDomain,
 		d.databaseURL(demoServe), d.databaseURL(demoOwner), demoServe, demoRead,
-		"ldap://"+d.address(serviceNamed("LDAP")), d.path("ca.pem"), ldap.Base, ldap.ServiceDN, "file:"+d.path("secrets", "ldap-service"),
-		d.path("cert.pem"), d.path("secrets", "key.pem"), outside, remember)
+		d.directory.section(), d.path("cert.pem"), d.path("secrets", "key.pem"), outside, remember)
 	for _, s := range services {
 		if s.protocol != "" {
 			fmt.Fprintf(&b, "\n[[listener]]\naddress = %q\nprotocol = %q\ntls = %q\n", d.address(s), s.protocol, s.tls)
@@ -191,15 +182,17 @@ func (d *demo) env() string {
 	put("HOST", d.host)
 	for _, list := range [][]service{services, reserved} {
 		for _, s := range list {
+			if s.name == "LDAP" { // see the directory
+				continue
+			}
 			put(s.name+"_PORT", fmt.Sprint(d.portBase+s.port))
 		}
 	}
 	put("CA_FILE", d.path("ca.pem"))
 	put("DOMAIN", demoDomain)
-	put("LDAP_URL", "ldap://"+d.address(serviceNamed("LDAP")))
-	put("LDAP_ADMIN_DN", demoAdminDN)
-	put("LDAP_ADMIN_PASSWORD", d.secrets.ldapAdmin)
-	put("LDAP_BASE", ldap.Base)
+	for pairs := d.directory.env(); len(pairs) > 0; pairs = pairs[2:] {
+		put(pairs[0], pairs[1])
+	}
 	put("USER_PASSWORD", d.password)
 	put("DATABASE_URL", d.databaseURL(demoOwner))
 	put("DIR", d.dir)

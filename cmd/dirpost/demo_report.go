@@ -13,11 +13,15 @@ func (d *demo) report() {
 	w := tabwriter.NewWriter(d.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "  SERVICE\tADDRESS\t")
 	for _, s := range services {
-		fmt.Fprintf(w, "  %s\t%s\t%s\n", strings.ToLower(s.name), d.address(s), s.about)
+		address := d.address(s)
+		if s.name == "LDAP" {
+			address = d.directory.url()
+		}
+		fmt.Fprintf(w, "  %s\t%s\t%s\n", strings.ToLower(s.name), address, s.about)
 	}
 	fmt.Fprintln(w)
 	fmt.Fprintln(w, "  ACCOUNT\tADDRESS\t")
-	for _, a := range [][3]string{
+	for _, a := range append([][3]string{
 		{"alice", "alice@" + demoDomain, "also a.example@" + demoDomain},
 		{"bob", "bob@" + demoDomain, ""},
 		{"wangwei", "wangwei@" + demoDomain, "王伟"},
@@ -26,7 +30,7 @@ func (d *demo) report() {
 		{"dave", "dave@" + demoDomain, "disabled: cannot log in, gets mail"},
 		{"—", "sales@" + demoDomain, "list: alice, bob and emea-sales@ (wangwei, carol)"},
 		{"—", "office@" + demoDomain, "shared mailbox, read by sales as Shared/office@" + demoDomain},
-	} {
+	}, d.directory.people()...) {
 		fmt.Fprintf(w, "  %s\t%s\t%s\n", a[0], a[1], a[2])
 	}
 	if err := w.Flush(); err != nil {
@@ -54,7 +58,5 @@ func (d *demo) commands() string {
   # the first message of wangwei, over POP3
   curl -s --cacert %[6]s -u 'wangwei:%[3]s' 'pop3s://%[1]s:%[8]d/1'
   # give bob another address; mail for it is accepted at once
-  printf 'dn: uid=bob,ou=people,dc=corp,dc=example\nchangetype: modify\nadd: dirpostAlias\ndirpostAlias: builder@%[4]s\n' |
-    ldapmodify -x -H ldap://%[1]s:%[9]d -D '%[10]s' -w '%[11]s'
-`, d.host, port("SUBMISSION"), d.password, demoDomain, port("SMTP"), d.path("ca.pem"), port("IMAPS"), port("POP3S"), port("LDAP"), demoAdminDN, d.secrets.ldapAdmin)
+%[9]s`, d.host, port("SUBMISSION"), d.password, demoDomain, port("SMTP"), d.path("ca.pem"), port("IMAPS"), port("POP3S"), d.directory.alias())
 }

@@ -99,8 +99,8 @@ func (d *demo) watch(ctx context.Context, cancel context.CancelCauseFunc, ended 
 		fmt.Fprintln(d.out, "\nStopping …")
 	case <-d.children.postgres.Done():
 		err = fmt.Errorf("the private PostgreSQL ended: %v (see %s)", d.children.postgres.Err(), d.path("postgres.log"))
-	case <-d.children.slapd.Done():
-		err = fmt.Errorf("the private directory ended: %v (see %s)", d.children.slapd.Err(), d.path("slapd.log"))
+	case <-d.children.directory.Done():
+		err = fmt.Errorf("the private directory ended: %v (see %s)", d.children.directory.Err(), d.directory.log())
 	}
 	cancel(nil)
 	if e := <-ended; err == nil {

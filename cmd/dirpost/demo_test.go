@@ -168,3 +168,70 @@ func TestDemo(t *testing.T) {
 		t.Error("demo.env is left behind")
 	}
 }
+
+// TestDemoAD: the same company on an Active Directory; the states of accounts that
+// only a domain has, each with its answer; a change in the domain is followed.
+func TestDemoAD(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Fatal("a domain controller needs root: go test -exec 'sudo -E'")
+	}
+	dir := filepath.Join(shortDir(t), "d")
+	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	const host = "127.0.0.3" // TestDemo has the ports of 127.0.0.1
+	args := []string{"--ad", "--ad-address", testenv.ADAddress(t), "--host", host, "--port-base", fmt.Sprint(portBase(t, host)), "--users", "2"}
+	run := startDemo(t, dir, args...)
+	env := run.env(t, dir)
+	for _, key := range strings.Fields(`LDAP_PORT CA_FILE LDAP_ADMIN_DN LDAP_ADMIN_PASSWORD LDAP_BASE LDAP_URL AD_ADDRESS AD_HOST AD_REALM AD_DOMAIN AD_ADMIN KRB5_CONFIG AD_SMB_CONF`) {
+		if env["DIRPOST_"+key] == "" {
+			t.Errorf("demo.env has no DIRPOST_%s", key)
+		}
+	}
+	curl := func(args ...string) string {
+		out, _ := exec.Command("curl", append([]string{"-sSv", "--cacert", env["DIRPOST_CA_FILE"]}, args...)...).CombinedOutput()
+		return string(out)
+	}
+	imap := "imaps://" + host + ":" + env["DIRPOST_IMAPS_PORT"] + "/"
+	for who, want := range map[string]string{
+		"alice": "Shared/office@corp.example", `CORP\bob`: "INBOX", "u00002@corp.example": "INBOX",
+		"lola": "[AUTHENTICATIONFAILED]", "eve": "[CONTACTADMIN]", "mia": "[EXPIRED]", "dave": "[CONTACTADMIN]", "office": "[AUTHENTICATIONFAILED]",
+	} {
+		if out := curl("-u", who+":"+env["DIRPOST_USER_PASSWORD"], imap, "-X", `LIST "" "*"`); !strings.Contains(out, want) {
+			t.Errorf("%s: want %s: %s", who, want, out)
+		}
+	}
+	// The command of the report gives bob another address.
+	_, alias, _ := strings.Cut(run.out.String(), "another address; mail for it is accepted at once\n")
+	alias, _, _ = strings.Cut(alias, "\nCtrl-C")
+	if out, err := exec.Command("sh", "-euc", alias).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v: %s", alias, err, out)
+	}
+	mail := filepath.Join(dir, "mail.eml")
+	if err := os.WriteFile(mail, []byte("From: f@partner.example\r\nSubject: hi\r\n\r\nhi\r\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(time.Minute)
+	for {
+		out := curl("--mail-from", "f@partner.example", "--mail-rcpt", "builder@corp.example", "-T", mail, "smtp://"+host+":"+env["DIRPOST_SMTP_PORT"])
+		if strings.Contains(out, "250 2.0.0") {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the alias is not seen: %s", out)
+		}
+		time.Sleep(50 * time.Millisecond) // a process of its own can only be asked
+	}
+	if err := run.stop(t, syscall.SIGTERM); err != nil {
+		t.Errorf("ended with %v: %s", err, run.out)
+	}
+	if left := processes(dir); len(left) != 0 {
+		t.Errorf("processes left behind: %q", left)
+	}
+	again := startDemo(t, dir, args[:len(args)-2]...)
+	again.env(t, dir)
+	if err := again.stop(t, syscall.SIGTERM); err != nil {
+		t.Errorf("ended again with %v: %s", err, again.out)
+	}
+}

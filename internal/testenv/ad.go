@@ -63,7 +63,7 @@ func AD(t testing.TB) *ADServer {
 	t.Helper()
 	s, err := ad()
 	if err != nil {
-		t.Fatalf("private domain controller: %v (deploy/install-packages.sh run test installs what is missing; an ordinary user runs these tests with go test -exec 'sudo -E')", err)
+		t.Fatalf("private domain controller: %v (deploy/install-packages.sh run ad test installs what is missing; an ordinary user runs these tests with go test -exec 'sudo -E')", err)
 	}
 	return s
 }
@@ -117,6 +117,17 @@ func adConfig(programs child.SambaPrograms, dir string) child.SambaConfig {
 		Programs: programs, Dir: dir, Address: "127.0.0.1", Host: "dc1", Realm: "CORP.EXAMPLE", Domain: "CORP",
 		AdminPassword: adAdminPassword, Log: filepath.Join(dir, "log"),
 	}
+}
+
+// ADAddress returns an address of the loopback network on which a domain
+// controller can be started.
+func ADAddress(t testing.TB) string {
+	t.Helper()
+	address, err := adAddress()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return address
 }
 
 // adAddress returns an address of the loopback network on which nobody listens:
