@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"dirpost/directory/filter"
 )
 
 // Scope says how far below its base a Query looks (RFC 4516 §2).
@@ -24,11 +26,11 @@ type Query struct {
 	Base  string // by NormalizeDN; "" is everything
 	Scope Scope
 
-	filter filter
+	filter filter.Filter
 }
 
 // maxQuery bounds the text of a query, in octets.
-const maxQuery = 8 << 10
+const maxQuery = filter.MaxSize
 
 // ParseQuery reads an LDAP URL without a host, such as
 // ldap:///ou=People,dc=example??sub?(department=Sales) (RFC 4516, RFC 4515). A
@@ -77,18 +79,20 @@ func ParseQuery(text string) (*Query, error) {
 		parts[3] = "(objectClass=*)"
 	}
 	var err error
-	q.filter, err = parseFilter(parts[3])
-	return q, err
+	if q.filter, err = filter.Parse(parts[3]); err != nil {
+		return nil, fmt.Errorf("query: %w", err)
+	}
+	return q, nil
 }
 
 // FilterQuery returns the LDAP URL of all entries below base that match a
 // filter.
-func FilterQuery(base, filter string) (string, error) {
-	if _, err := parseFilter(filter); err != nil {
-		return "", err
+func FilterQuery(base, text string) (string, error) {
+	if _, err := filter.Parse(text); err != nil {
+		return "", fmt.Errorf("query: %w", err)
 	}
 	escape := strings.NewReplacer("%", "%25", "?", "%3F", "#", "%23", " ", "%20")
-	text := "ldap:///" + escape.Replace(base) + "??sub?" + escape.Replace(filter)
+	text = "ldap:///" + escape.Replace(base) + "??sub?" + escape.Replace(text)
 	if len(text) > maxQuery {
 		return "", fmt.Errorf("query of %d octets, there may be %d", len(text), maxQuery)
 	}
@@ -97,16 +101,7 @@ func FilterQuery(base, filter string) (string, error) {
 
 // Attributes returns what the filter asks for, in lower case, sorted. All of
 // them must be among the facts of the entries (Entry.Facts), or be memberOf.
-func (q *Query) Attributes() []string {
-	var names []string
-	q.filter.walk(func(f *filter) {
-		if f.attribute != "" {
-			names = append(names, f.attribute)
-		}
-	})
-	slices.Sort(names)
-	return slices.Compact(names)
-}
+func (q *Query) Attributes() []string { return q.filter.Attributes() }
 
 // Matches reports whether e stands below the base of q and matches its filter.
 // memberOf is answered from the groups that name e.
@@ -114,21 +109,16 @@ func (s *Snapshot) Matches(q *Query, e *Entry) bool {
 	if q == nil || !q.holds(e.normalDN()) {
 		return false
 	}
-	return q.filter.matches(func(attribute string) []string {
+	return q.filter.Match(func(attribute string, match func(string) bool) bool {
 		if attribute == "memberof" {
-			var groups []string
-			for _, g := range s.all(byMember, e.normalDN()) {
-				groups = append(groups, g.normalDN())
-			}
-			return groups
+			return slices.ContainsFunc(s.all(byMember, e.normalDN()), func(g *Entry) bool { return match(g.normalDN()) })
 		}
-		var values []string
 		for _, fact := range e.Facts {
-			if v, ok := strings.CutPrefix(fact, attribute); ok && strings.HasPrefix(v, "=") {
-				values = append(values, v[1:])
+			if v, ok := strings.CutPrefix(fact, attribute); ok && strings.HasPrefix(v, "=") && match(v[1:]) {
+				return true
 			}
 		}
-		return values
+		return false
 	})
 }
 
