@@ -108,3 +108,56 @@ func BenchmarkMemory(b *testing.B) {
 	b.ReportMetric(float64(m.HeapAlloc)/float64(s.Len()), "B/entry")
 	b.ReportMetric(float64(m.HeapObjects)/float64(s.Len()), "objects/entry")
 }
+
+// BenchmarkExpandDynamic expands a list defined by a filter that 5,000 of 100,000
+// people match, with a change of a person between two messages.
+func BenchmarkExpandDynamic(b *testing.B) {
+	l := NewLive(large())
+	var changes []Change
+	for i := range 5000 {
+		e := *l.Snapshot().ByLogin(fmt.Sprintf("user%06d", i))
+		e.packed, e.Facts = "", []string{"department=Sales"}
+		changes = append(changes, Change{e.Key, &e})
+	}
+	g := entry(KindList, "dynamic", func(e *Entry) {
+		e.Policy, e.Queries = ListOpen, []string{"ldap:///dc=corp,dc=example??sub?(department=sales)"}
+	})
+	l.Apply(2, append(changes, Change{g.Key, g}))
+	rcpts := []envelope.Recipient{{Address: addr("dynamic@corp.example")}}
+	expand := func(b *testing.B) {
+		if x := l.Snapshot().Expand(rcpts, nil); len(x.Local) != 5000 {
+			b.Fatal(len(x.Local))
+		}
+	}
+	b.Run("first", func(b *testing.B) {
+		b.ReportAllocs()
+		for range b.N {
+			l.Snapshot().found = &findings{}
+			expand(b)
+		}
+	})
+	b.Run("then", func(b *testing.B) {
+		b.ReportAllocs()
+		for i := range b.N {
+			e := *changes[0].Entry
+			e.packed, e.Quota = "", int64(i+1)
+			l.Apply(int64(i), []Change{{e.Key, &e}})
+			expand(b)
+		}
+	})
+}
+
+// BenchmarkMayOpen asks for a right through a group of 500 groups.
+func BenchmarkMayOpen(b *testing.B) {
+	l := NewLive(large())
+	m := entry(KindShared, "office", func(e *Entry) { e.Access = dns("big") })
+	l.Apply(2, []Change{{m.Key, m}})
+	s := l.Snapshot()
+	e, m := s.ByLogin("user000042"), s.ByKey(m.Key)
+	b.ReportAllocs()
+	for range b.N {
+		if !s.MayOpen(e, m) {
+			b.Fatal("no right")
+		}
+	}
+}

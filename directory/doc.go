@@ -24,9 +24,15 @@
 // Rules.StaleAfter, an unknown address is deferred and never refused. Lists
 // are closed to strangers unless they, or Rules.ListPolicy, say otherwise.
 //
+// # Limits
+//
+// What is asked of a group costs as much as it has members. A list defined by a
+// filter is asked of every entry once, and then of what changes; each such list
+// also costs a comparison whenever somebody's groups are wanted, so there should be
+// hundreds of them and not thousands.
+//
 // # Bugs
 //
-// Moderated lists and held mailboxes are decided here and kept by the queue;
-// the mail to the moderators is not written yet. Members that a directory names
-// by uid instead of DN (posixGroup) are not resolved.
+// A contact may be among the senders of a list, and is a stranger all the same: who
+// mail from outside is by cannot be told from its envelope.
 package directory

@@ -144,7 +144,7 @@ func (x *expander) list(rcpt envelope.Recipient, l *Entry) {
 		x.refuse(rcpt, statusMayNot)
 		return
 	case PostHeld:
-		x.out.Held = append(x.out.Held, HeldRecipient{Entry: l, Recipient: rcpt, Moderators: x.s.people(l.moderators())})
+		x.out.Held = append(x.out.Held, HeldRecipient{Entry: l, Recipient: rcpt, Moderators: x.s.people(l.Directory, l.moderators())})
 		return
 	}
 	switch x.visit(rcpt, l, "", nil) {
@@ -221,8 +221,8 @@ func (x *expander) members(rcpt envelope.Recipient, l *Entry, path []Key) progre
 			result = p
 		}
 	}
-	for _, dn := range l.Members {
-		if e := x.s.only(byDN, dn); e != nil {
+	for e := range x.s.members(l) {
+		if e != nil {
 			note(x.visit(rcpt, e, "", path))
 		} else if x.s.Stale() {
 			note(deferred) // perhaps one that has not been heard of yet

@@ -45,13 +45,7 @@ func TestExpand(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			var rcpts []envelope.Recipient
-			for _, r := range strings.Fields(tt.rcpts) {
-				if !strings.Contains(r, "@") {
-					r += "@corp.example"
-				}
-				rcpts = append(rcpts, envelope.Recipient{Address: addr(r)})
-			}
+			rcpts := recipients(tt.rcpts)
 			want := strings.Fields(tt.want)
 			slices.Sort(want)
 			got := describe(s.Expand(rcpts, s.ByLogin(tt.sender)))
@@ -60,6 +54,18 @@ func TestExpand(t *testing.T) {
 			}
 		})
 	}
+}
+
+// recipients are addresses, of our domain where they name none.
+func recipients(list string) []envelope.Recipient {
+	var rcpts []envelope.Recipient
+	for _, r := range strings.Fields(list) {
+		if !strings.Contains(r, "@") {
+			r += "@corp.example"
+		}
+		rcpts = append(rcpts, envelope.Recipient{Address: addr(r)})
+	}
+	return rcpts
 }
 
 // describe writes an expansion as the table of TestExpand does.
@@ -121,7 +127,7 @@ func TestExpandKeepsOriginal(t *testing.T) {
 // What was held for the moderators goes to the members once it is released.
 func TestExpandReleased(t *testing.T) {
 	list := entry(KindList, "list", func(e *Entry) { e.Policy, e.Members, e.Owners = ListModerated, dns("bob"), dns("carol") })
-	s := NewSnapshot([]string{"corp.example"}, []*Entry{list, entry(KindPerson, "bob", nil)})
+	s := NewSnapshot([]string{"corp.example"}, []*Entry{list, person("bob"), person("carol")})
 	to := []envelope.Recipient{{Address: addr("list@corp.example")}}
 	if x := s.Expand(to, nil); len(x.Held) != 1 || len(x.Local) != 0 {
 		t.Fatalf("from outside: %+v, want held", x)

@@ -188,30 +188,57 @@ func TestKeeps(t *testing.T) {
 	}
 }
 
+// Who may send to a list: each policy against each kind of sender.
 func TestMayPost(t *testing.T) {
 	t.Parallel()
-	s := corp(t)
-	tests := []struct {
-		list, sender string // "": from outside
-		want         Post
-	}{
-		{"sales", "", PostAllowed},
-		{"emea-sales", "", PostRefused}, // nothing said: internal
-		{"emea-sales", "dave", PostAllowed},
-		{"members", "", PostRefused},
-		{"members", "dave", PostRefused},
-		{"members", "alice", PostAllowed},
-		{"members", "carol", PostAllowed}, // through a nested list
-		{"owned", "alice", PostRefused},
-		{"owned", "carol", PostAllowed},
-		{"asked", "", PostHeld},
-		{"asked", "bob", PostHeld},
-		{"asked", "alice", PostAllowed},
-		{"asked", "carol", PostAllowed},
+	l := func(name string, f func(*Entry)) *Entry {
+		return entry(KindList, name, func(e *Entry) { e.Members = dns("member", "nested"); f(e) })
 	}
-	for _, tt := range tests {
-		if got := s.MayPost(s.ByKey(Key("test:"+tt.list)), s.ByLogin(tt.sender)); got != tt.want {
-			t.Errorf("MayPost(%s, %q) = %d, want %d", tt.list, tt.sender, got, tt.want)
+	barred := func(p ListPolicy) func(*Entry) {
+		return func(e *Entry) { e.Policy, e.Barred, e.Owners = p, dns("bad", "badgroup"), dns("owner", "bad") }
+	}
+	s := NewSnapshot([]string{"corp.example"}, []*Entry{
+		person("colleague"), person("member"), person("deep"), person("owner"), person("moderator"), person("sender"), person("bad"), person("worse"),
+		entry(KindContact, "friend", func(e *Entry) { e.Primary = addr("friend@far.example") }),
+		list("nested", 0, "deep"), list("senders", 0, "sender"), list("badgroup", 0, "worse"), list("staff", 0, "owner"),
+		l("unsaid", func(*Entry) {}),
+		l("open", func(e *Entry) { e.Policy = ListOpen }),
+		l("internal", func(e *Entry) { e.Policy = ListInternal }),
+		l("members", func(e *Entry) { e.Policy = ListMembers }),
+		l("owners", func(e *Entry) {
+			e.Policy, e.Owners, e.Moderators, e.Senders = ListOwners, dns("staff"), dns("moderator"), dns("senders")
+		}),
+		l("moderated", func(e *Entry) {
+			e.Policy, e.Owners, e.Moderators, e.Senders = ListModerated, dns("owner"), dns("moderator"), dns("senders")
+		}),
+		l("byowners", func(e *Entry) { e.Policy, e.Owners = ListModerated, dns("staff") }),
+		l("byoutsider", func(e *Entry) { e.Policy, e.Moderators = ListModerated, []string{"mailto:friend@far.example"} }),
+		l("bynobody", func(e *Entry) { e.Policy, e.Moderators = ListModerated, dns("left") }),
+		l("baropen", barred(ListOpen)),
+		l("barinternal", barred(ListInternal)),
+		l("barmoderated", barred(ListModerated)),
+	})
+	senders := []string{"", "colleague", "member", "deep", "owner", "moderator", "sender", "bad", "worse"}
+	for name, want := range map[string]string{ // + allowed, - refused, ? held, in the order of senders
+		"unsaid":       "-++++++++",
+		"open":         "+++++++++",
+		"internal":     "-++++++++",
+		"members":      "--++-----",
+		"owners":       "----+++--",
+		"moderated":    "????+++??",
+		"byowners":     "????+????",
+		"byoutsider":   "?????????",
+		"bynobody":     "---------",
+		"baropen":      "+++++++--",
+		"barinternal":  "-++++++--",
+		"barmoderated": "????+??--",
+	} {
+		got := ""
+		for _, sender := range senders {
+			got += map[Post]string{PostAllowed: "+", PostRefused: "-", PostHeld: "?"}[s.MayPost(s.ByKey(Key("test:"+name)), s.ByLogin(sender))]
+		}
+		if got != want {
+			t.Errorf("%s: %s, want %s for %q", name, got, want, senders)
 		}
 	}
 }

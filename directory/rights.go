@@ -1,11 +1,52 @@
 package directory
 
 import (
+	"iter"
 	"slices"
 	"strings"
 
 	"dirpost/internal/envelope"
 )
+
+// Rights are what a person may do with another entry. This is the one table of
+// rights: what submission, IMAP and explanations ask is answered from it.
+type Rights uint8
+
+// The rights. Whose mailbox it is has all of them.
+const (
+	RightOwn      Rights = 1 << iota // it is the person's own
+	RightOpen                        // open the mailbox: Access
+	RightSendAs                      // send as it: SendAs
+	RightOnBehalf                    // send on its behalf: OnBehalf
+)
+
+// Rights returns what e may do with the entry of, by itself or through its groups:
+// nested, primary, by login name, of other domains, defined by a filter.
+func (s *Snapshot) Rights(e, of *Entry) Rights {
+	if e == nil || of == nil {
+		return 0
+	}
+	if e.Key == of.Key {
+		return RightOwn | RightOpen | RightSendAs | RightOnBehalf
+	}
+	if len(of.Access)+len(of.SendAs)+len(of.OnBehalf) == 0 {
+		return 0
+	}
+	return s.memberships(e).rights(of)
+}
+
+// rights returns what the groups of somebody else allow with of.
+func (m *memberships) rights(of *Entry) (r Rights) {
+	for _, x := range [...]struct {
+		right Rights
+		names []string
+	}{{RightOpen, of.Access}, {RightSendAs, of.SendAs}, {RightOnBehalf, of.OnBehalf}} {
+		if m.any(of.Directory, x.names) {
+			r |= x.right
+		}
+	}
+	return r
+}
 
 // Usage says as what a person may use a sender address.
 type Usage uint8
@@ -34,17 +75,12 @@ func (s *Snapshot) MayUse(e *Entry, from envelope.Address) Usage {
 			return UsageNone
 		}
 	}
-	if owner.Key == e.Key {
+	switch r := s.Rights(e, owner); {
+	case r&RightOwn != 0:
 		return UsageOwn
-	}
-	if len(owner.SendAs) == 0 && len(owner.OnBehalf) == 0 {
-		return UsageNone
-	}
-	of := s.memberships(e)
-	switch {
-	case of.any(owner.SendAs):
+	case r&RightSendAs != 0:
 		return UsageSendAs
-	case of.any(owner.OnBehalf):
+	case r&RightOnBehalf != 0:
 		return UsageOnBehalf
 	}
 	return UsageNone
@@ -57,9 +93,10 @@ func (s *Snapshot) MailboxesOf(e *Entry) []*Entry {
 		return nil
 	}
 	var found []*Entry
-	for dn := range s.memberships(e) {
-		for _, m := range s.all(byAccess, dn) {
-			if m.HasMailbox() && m.Key != e.Key && s.isHere(m) {
+	of := s.memberships(e)
+	for name := range of.names {
+		for _, m := range s.all(byAccess, name) {
+			if m.Key != e.Key && s.Keeps(m) && of.rights(m)&RightOpen != 0 {
 				found = append(found, m)
 			}
 		}
@@ -78,9 +115,9 @@ func compareKeys(a, b Key) int {
 	return 0
 }
 
-// MayOpen reports whether e may open the mailbox m of somebody else.
+// MayOpen reports whether e may open the mailbox m.
 func (s *Snapshot) MayOpen(e, m *Entry) bool {
-	return e != nil && m != nil && len(m.Access) > 0 && s.memberships(e).any(m.Access)
+	return s.Keeps(m) && s.Rights(e, m)&RightOpen != 0
 }
 
 // Post is the answer to who sends to a list.
@@ -94,29 +131,38 @@ const (
 )
 
 // MayPost says whether sender, nil for somebody from outside, may send to the
-// list l.
+// list l. Whoever is barred may not, whatever else holds; the owners, moderators and
+// senders of the list may, whatever its policy is.
 func (s *Snapshot) MayPost(l, sender *Entry) Post {
 	policy := l.Policy
 	if policy == 0 {
 		policy = s.rules.ListPolicy
 	}
+	var of *memberships
+	if sender != nil && len(l.Barred)+len(l.Owners)+len(l.Moderators)+len(l.Senders) > 0 || policy == ListMembers {
+		of = s.memberships(sender)
+	}
 	switch {
-	case policy == ListOpen:
-		return PostAllowed
-	case sender != nil && policy == ListInternal:
+	case of.any(l.Directory, l.Barred):
+		return PostRefused
+	case of.any(l.Directory, l.Owners), of.any(l.Directory, l.Moderators), of.any(l.Directory, l.Senders):
 		return PostAllowed
 	}
-	if sender != nil {
-		of := s.memberships(sender)
-		if of.any(l.Owners) || of.any(l.Moderators) || of.any(l.Senders) {
+	switch policy {
+	case ListOpen:
+		return PostAllowed
+	case ListInternal:
+		if sender != nil {
 			return PostAllowed
 		}
-		if _, ok := of[l.normalDN()]; ok && policy == ListMembers {
+	case ListMembers:
+		if of.has(l) {
 			return PostAllowed
 		}
-	}
-	if policy == ListModerated && len(l.moderators()) > 0 {
-		return PostHeld
+	case ListModerated:
+		if len(s.people(l.Directory, l.moderators())) > 0 {
+			return PostHeld
+		}
 	}
 	return PostRefused
 }
@@ -129,76 +175,181 @@ func (e *Entry) moderators() []string {
 	return e.Owners
 }
 
-// memberships is the DN of an entry and those of every group that it is in,
-// directly or not, and its addresses by MailName.
-type memberships map[string]struct{}
-
-func (s *Snapshot) memberships(e *Entry) memberships {
-	own := e.normalDN()
-	of := memberships{}
-	if own == "" {
-		return of
-	}
-	of[own] = struct{}{}
-	if !e.Primary.IsZero() {
-		of[MailName(e.Primary)] = struct{}{}
-	}
-	for _, a := range e.Aliases {
-		of[MailName(a)] = struct{}{}
-	}
-	for todo := []string{own}; len(todo) > 0; {
-		dn := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
-		for _, g := range s.all(byMember, dn) {
-			name := g.normalDN()
-			if _, seen := of[name]; seen || name == "" {
-				continue
-			}
-			of[name] = struct{}{}
-			todo = append(todo, name)
-		}
-	}
-	return of
+// memberships is an entry and every group that it is in, directly or not. nil is
+// nobody.
+type memberships struct {
+	s     *Snapshot
+	keys  map[Key]struct{}
+	names map[string]struct{} // their DNs and SIDs, and the addresses of the entry by MailName
 }
 
-// any reports whether one of list is among them.
-func (of memberships) any(list []string) bool {
-	for _, dn := range list {
-		if _, ok := of[dn]; ok {
+func (s *Snapshot) memberships(e *Entry) *memberships {
+	if e == nil || e.Key == "" {
+		return nil
+	}
+	m := &memberships{s: s, keys: map[Key]struct{}{}, names: map[string]struct{}{}}
+	for _, name := range e.mailNames() {
+		m.names[name] = struct{}{}
+	}
+	todo := []*Entry{e}
+	add := func(g *Entry) {
+		if _, seen := m.keys[g.Key]; seen {
+			return
+		}
+		m.keys[g.Key] = struct{}{}
+		if dn := g.normalDN(); dn != "" {
+			m.names[dn] = struct{}{}
+		}
+		if g.SID != "" {
+			m.names[g.SID] = struct{}{}
+		}
+		todo = append(todo, g)
+	}
+	for add(e); len(todo) > 0; {
+		last := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		for g := range s.groups(last) {
+			add(g)
+		}
+	}
+	return m
+}
+
+// groups yields the groups that e is a member of, not those that these are in: the
+// reverse of members.
+func (s *Snapshot) groups(e *Entry) iter.Seq[*Entry] {
+	return func(yield func(*Entry) bool) {
+		if dn := e.normalDN(); dn != "" {
+			unique := s.only(byDN, dn) != nil
+			for _, g := range s.all(byMember, dn) {
+				if (unique || s.means(g.Directory, dn, e)) && !yield(g) {
+					return
+				}
+			}
+		}
+		for _, name := range e.mailNames() {
+			for _, g := range s.all(byMember, name) {
+				if s.means(g.Directory, name, e) && !yield(g) {
+					return
+				}
+			}
+		}
+		if e.SID != "" && s.BySID(e.SID) != nil {
+			for _, g := range s.all(byMember, e.SID) {
+				if !yield(g) {
+					return
+				}
+			}
+		}
+		for _, login := range e.Logins {
+			for _, g := range s.all(byMemberLogin, login) {
+				if p := s.loggedIn(g.Directory, login); p != nil && p.Key == e.Key && !yield(g) {
+					return
+				}
+			}
+		}
+		if g := s.BySID(e.PrimaryGroup); g != nil && !yield(g) {
+			return
+		}
+		for _, d := range s.dynamic {
+			if d.matches(s, e) && !yield(d.group) {
+				return
+			}
+		}
+	}
+}
+
+// mailNames returns the addresses of e by MailName.
+func (e *Entry) mailNames() []string {
+	out := make([]string, 0, 1+len(e.Aliases))
+	if !e.Primary.IsZero() {
+		out = append(out, MailName(e.Primary))
+	}
+	for _, a := range e.Aliases {
+		out = append(out, MailName(a))
+	}
+	return out
+}
+
+// means reports whether a name in the directory dir means e.
+func (s *Snapshot) means(dir, name string, e *Entry) bool {
+	found := s.named(dir, name)
+	return found != nil && found.Key == e.Key
+}
+
+// has reports whether g is the entry or one of its groups.
+func (m *memberships) has(g *Entry) bool {
+	if m == nil {
+		return false
+	}
+	_, ok := m.keys[g.Key]
+	return ok
+}
+
+// any reports whether one of the names that the directory dir gives is among them.
+func (m *memberships) any(dir string, names []string) bool {
+	if m == nil {
+		return false
+	}
+	for _, name := range names {
+		if _, ok := m.names[name]; !ok {
+			sid := foreignSID(name)
+			if _, ok = m.names[sid]; !ok || sid == "" {
+				continue
+			}
+		}
+		if e := m.s.named(dir, name); e != nil && m.has(e) {
 			return true
 		}
 	}
 	return false
 }
 
-// people returns the entries behind DNs and names of MailName, groups resolved
-// to the people in them.
-func (s *Snapshot) people(dns []string) []*Entry {
+// people returns the entries that the directory dir names, groups resolved to the
+// people in them.
+func (s *Snapshot) people(dir string, names []string) []*Entry {
 	var found []*Entry
 	seen := map[Key]struct{}{}
-	var add func(dns []string)
-	add = func(dns []string) {
-		for _, dn := range dns {
-			var e *Entry
-			if address, ok := strings.CutPrefix(dn, mailScheme); ok {
-				e = s.only(byAddress, address)
-			} else {
-				e = s.only(byDN, dn)
-			}
-			if e == nil {
-				continue
-			}
-			if _, ok := seen[e.Key]; ok {
-				continue
-			}
-			seen[e.Key] = struct{}{}
-			if e.Kind == KindList {
-				add(e.Members)
-			} else {
-				found = append(found, e)
-			}
+	var add func(e *Entry)
+	add = func(e *Entry) {
+		if e == nil {
+			return
+		}
+		if _, ok := seen[e.Key]; ok {
+			return
+		}
+		seen[e.Key] = struct{}{}
+		if e.Kind != KindList {
+			found = append(found, e)
+			return
+		}
+		for m := range s.members(e) {
+			add(m)
+		}
+		for _, a := range e.ExternalMembers {
+			add(s.named(e.Directory, MailName(a)))
 		}
 	}
-	add(dns)
+	for _, name := range names {
+		e := s.named(dir, name)
+		if e == nil {
+			e = s.outsider(name)
+		}
+		add(e)
+	}
 	return found
+}
+
+// outsider returns a contact for somebody whom a directory names by an address of
+// others that has no entry, nil for any other name.
+func (s *Snapshot) outsider(name string) *Entry {
+	text, ok := strings.CutPrefix(name, mailScheme)
+	if !ok {
+		return nil
+	}
+	a, err := envelope.ParseAddress(text)
+	if err != nil || s.IsLocalDomain(a.Domain) || len(s.Owners(a)) > 0 {
+		return nil
+	}
+	return &Entry{Key: Key(name), Kind: KindContact, Primary: a}
 }

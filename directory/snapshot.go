@@ -6,6 +6,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"strings"
 
 	"dirpost/internal/envelope"
 )
@@ -29,20 +30,25 @@ type Snapshot struct {
 
 	domains   map[string]struct{} // of the rules and of domain objects
 	domainsOf map[Key][]string    // what each domain object adds
+	primaries map[string]int      // SID -> how many entries have it as their primary group
+	dynamic   []*dynamic          // groups defined by queries, by key
+	found     *findings           // who is in them, as far as somebody has asked
 }
 
 // index says by which of its names an entry is found.
 type index byte
 
 const (
-	byKey     index = iota
-	byDN            // normal form
-	byAddress       // envelope.Address.Key
-	byLogin         // FoldLogin
-	byMember        // DN of a member -> its groups
-	byAccess        // DN -> mailboxes that it may open
-	bySID           // objectSid
-	byX500          // FoldX500
+	byKey         index = iota
+	byDN                // normal form
+	byAddress           // envelope.Address.Key
+	byLogin             // FoldLogin
+	byMember            // DN of a member, SID of a foreign one, MailName of an external one -> its groups
+	byAccess            // DN, or SID of a foreign one -> mailboxes that it may open
+	bySID               // objectSid
+	byX500              // FoldX500
+	byMemberLogin       // FoldLogin of a member -> its groups
+	byPrimary           // primaryName
 )
 
 // shard is a part of the table, sorted by hash.
@@ -73,6 +79,8 @@ func newSnapshot(rules *Rules) *Snapshot {
 		seed:      maphash.MakeSeed(),
 		shards:    new([256]*[256]shard),
 		domainsOf: map[Key][]string{},
+		primaries: map[string]int{},
+		found:     &findings{},
 	}
 	s.setDomains()
 	return s
@@ -101,9 +109,12 @@ func (s *Snapshot) with(version int64, changes []Change) *Snapshot {
 	b := builder{s: &next}
 	shards := *s.shards
 	next.shards = &shards
-	for _, c := range changes {
+	keys := make([]Key, len(changes))
+	for i, c := range changes {
 		b.apply(c)
+		keys[i] = c.Key
 	}
+	next.found = s.found.after(keys)
 	if b.domains {
 		next.setDomains()
 	}
@@ -117,6 +128,8 @@ type builder struct {
 	rows    [256]bool
 	own     [65536 / 64]uint64 // bit per shard
 	domains bool               // domain objects have changed
+
+	ownPrimaries bool // primaries has been copied
 }
 
 func (b *builder) apply(c Change) {
@@ -134,6 +147,10 @@ func (b *builder) apply(c Change) {
 		}
 		b.s.count--
 		b.setDomainsOf(e.Key, nil)
+		b.countPrimary(e.PrimaryGroup, -1)
+		if len(e.Queries) > 0 {
+			b.setDynamic(e.Key, nil)
+		}
 	}
 	if packed == "" {
 		return
@@ -146,6 +163,10 @@ func (b *builder) apply(c Change) {
 	b.s.count++
 	if e.Kind == KindDomain {
 		b.setDomainsOf(e.Key, e.Domains)
+	}
+	b.countPrimary(e.PrimaryGroup, 1)
+	if len(e.Queries) > 0 {
+		b.setDynamic(e.Key, e)
 	}
 }
 
@@ -230,12 +251,23 @@ func (e *Entry) names() iter.Seq2[index, string] {
 		if e.SID != "" && !yield(bySID, e.SID) {
 			return
 		}
+		if e.PrimaryGroup != "" && !yield(byPrimary, primaryName(e.PrimaryGroup, primaryBucket(e.Key))) {
+			return
+		}
+		for _, a := range e.ExternalMembers {
+			if !yield(byMember, MailName(a)) {
+				return
+			}
+		}
 		for _, list := range [...]struct {
 			index index
 			names []string
-		}{{byLogin, e.Logins}, {byMember, e.Members}, {byAccess, e.Access}, {byX500, e.X500}} {
+		}{{byLogin, e.Logins}, {byMember, e.Members}, {byAccess, e.Access}, {byX500, e.X500}, {byMemberLogin, e.MemberLogins}} {
 			for _, name := range list.names {
 				if !yield(list.index, name) {
+					return
+				}
+				if sid := foreignSID(name); sid != "" && !yield(list.index, sid) {
 					return
 				}
 			}
@@ -258,14 +290,29 @@ func (e *Entry) has(i index, name string) bool {
 	case byLogin:
 		return slices.Contains(e.Logins, name)
 	case byMember:
-		return slices.Contains(e.Members, name)
+		if address, ok := strings.CutPrefix(name, mailScheme); ok {
+			return slices.ContainsFunc(e.ExternalMembers, func(a envelope.Address) bool { return a.Key() == address })
+		}
+		return names(e.Members, name)
+	case byMemberLogin:
+		return slices.Contains(e.MemberLogins, name)
+	case byPrimary:
+		return e.PrimaryGroup != "" && primaryName(e.PrimaryGroup, primaryBucket(e.Key)) == name
 	case bySID:
 		return e.SID == name
 	case byX500:
 		return slices.Contains(e.X500, name)
 	default:
-		return slices.Contains(e.Access, name)
+		return names(e.Access, name)
 	}
+}
+
+// names reports whether a list of DNs has one, or that of a foreign SID.
+func names(dns []string, name string) bool {
+	if strings.HasPrefix(name, "S-1-") {
+		return slices.ContainsFunc(dns, func(dn string) bool { return foreignSID(dn) == name })
+	}
+	return slices.Contains(dns, name)
 }
 
 // hash mixes the index into the hash of a name.
