@@ -6,6 +6,8 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"dirpost/internal/nonblock"
 )
 
 // socket is the transport below TLS: a net.Conn whose deadlines move with
@@ -14,7 +16,8 @@ import (
 type socket struct {
 	net.Conn
 	raw     syscall.RawConn // nil for what is no socket, such as a pipe
-	pending []byte          // read already, behind a PROXY header
+	isTCP   bool
+	pending []byte // read already, behind a PROXY header
 
 	limit    time.Time // no read goes on beyond it
 	deadline time.Time // as set last by Read
@@ -24,7 +27,8 @@ type socket struct {
 }
 
 func newSocket(conn net.Conn) *socket {
-	s := &socket{Conn: conn}
+	_, isTCP := conn.(*net.TCPConn)
+	s := &socket{Conn: nonblock.Conn(conn), isTCP: isTCP}
 	if sc, ok := conn.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
 			s.raw = raw
@@ -118,7 +122,7 @@ func (s *socket) park() error {
 // quickAck makes the kernel acknowledge what was received without waiting for
 // something to send with it.
 func (s *socket) quickAck() {
-	if _, ok := s.Conn.(*net.TCPConn); ok && s.raw != nil {
+	if s.isTCP && s.raw != nil {
 		_ = s.raw.Control(func(fd uintptr) { // it only saves time
 			_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_QUICKACK, 1)
 		})

@@ -1,10 +1,14 @@
 package postgres
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"time"
+
+	"dirpost/internal/nonblock"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -128,6 +132,14 @@ func (c Config) pool(class Class) (*pgxpool.Config, error) {
 	p.MaxConnIdleTime = 30 * time.Second
 	p.HealthCheckPeriod = 10 * time.Second
 	p.ConnConfig.ConnectTimeout = 10 * time.Second
+	dial := p.ConnConfig.DialFunc
+	p.ConnConfig.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return nonblock.Conn(c), nil
+	}
 	c.session(p.ConnConfig.RuntimeParams, name)
 	return p, nil
 }

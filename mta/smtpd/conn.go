@@ -15,6 +15,7 @@ import (
 	"dirpost/auth"
 	"dirpost/internal/envelope"
 	"dirpost/internal/event"
+	"dirpost/internal/nonblock"
 	"dirpost/mta/policy"
 	"dirpost/mta/smtpd/wire"
 )
@@ -63,7 +64,8 @@ type mail struct {
 }
 
 func newConn(s *Server, nc net.Conn) *conn {
-	c := &conn{srv: s, nc: nc, raw: nc, started: time.Now()}
+	sock := nonblock.Conn(nc)
+	c := &conn{srv: s, nc: sock, raw: sock, started: time.Now()}
 	c.in.buf = make([]byte, commandBuffer)
 	c.client.Session = sessionID()
 	c.facts.Client = &c.client

@@ -1,0 +1,8 @@
+//go:build !linux
+
+package nonblock
+
+import "net"
+
+// Conn returns c: elsewhere the system calls of package net are kept.
+func Conn(c net.Conn) net.Conn { return c }

@@ -1,0 +1,131 @@
+package nonblock
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"golang.org/x/net/nettest"
+)
+
+// pair returns the two ends of a connection over network.
+func pair(t testing.TB, network string) (client, server net.Conn) {
+	t.Helper()
+	address := "127.0.0.1:0"
+	if network == "unix" {
+		address = filepath.Join(t.TempDir(), "s")
+	}
+	l, err := net.Listen(network, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if client, err = net.Dial(network, l.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	if server, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close(); server.Close() })
+	return client, server
+}
+
+// The Go project's own suite of what a net.Conn is.
+func TestConn(t *testing.T) {
+	t.Parallel()
+	for _, network := range []string{"tcp", "unix"} {
+		t.Run(network, func(t *testing.T) {
+			t.Parallel()
+			nettest.TestConn(t, func() (c1, c2 net.Conn, stop func(), err error) {
+				client, server := pair(t, network)
+				return Conn(client), Conn(server), func() { client.Close(); server.Close() }, nil
+			})
+		})
+	}
+}
+
+// More than a step, and more than the socket takes at once.
+func TestLarge(t *testing.T) {
+	t.Parallel()
+	client, server := pair(t, "tcp")
+	want := bytes.Repeat([]byte("0123456789abcdef"), 1<<20)
+	done := make(chan error, 1)
+	go func() {
+		n, err := Conn(client).Write(want)
+		if err == nil && n != len(want) {
+			err = io.ErrShortWrite
+		}
+		client.Close()
+		done <- err
+	}()
+	got, err := io.ReadAll(Conn(server))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("got %d octets, want %d, or others", len(got), len(want))
+	}
+}
+
+// Errors are those of package net, by which callers tell what has happened.
+func TestErrors(t *testing.T) {
+	t.Parallel()
+	client, server := pair(t, "tcp")
+	c := Conn(client)
+	server.(*net.TCPConn).SetLinger(0)
+	server.Close()
+	_, err := c.Read(make([]byte, 1))
+	if !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("read from a connection that was reset: %v", err)
+	}
+	_, err = c.Write([]byte("x"))
+	if !errors.Is(err, syscall.EPIPE) {
+		t.Errorf("write to a connection that was reset: %v", err)
+	}
+	client.Close()
+	for name, f := range map[string]func([]byte) (int, error){"read": c.Read, "write": c.Write} {
+		if _, err := f(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("%s on a closed connection: %v", name, err)
+		}
+	}
+	if again := Conn(client); again == nil {
+		t.Error("a closed connection is lost")
+	}
+}
+
+// What is no socket stays as it is.
+func TestOther(t *testing.T) {
+	t.Parallel()
+	client, server := net.Pipe()
+	defer client.Close()
+	defer server.Close()
+	if Conn(client) != client {
+		t.Error("a pipe was wrapped")
+	}
+}
+
+func BenchmarkEcho(b *testing.B) {
+	for name, wrap := range map[string]func(net.Conn) net.Conn{"net": func(c net.Conn) net.Conn { return c }, "nonblock": Conn} {
+		b.Run(name, func(b *testing.B) {
+			client, server := pair(b, "tcp")
+			client, server = wrap(client), wrap(server)
+			go io.Copy(struct{ io.Writer }{server}, struct{ io.Reader }{server})
+			p := make([]byte, 64)
+			for b.Loop() {
+				if _, err := client.Write(p); err != nil {
+					b.Fatal(err)
+				}
+				if _, err := io.ReadFull(client, p); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
