@@ -190,6 +190,7 @@ type lanes struct {
 	free  int
 	slow  int                // lanes that another was opened for
 	busy  map[AccountID]bool // accounts in a lane
+	under []*tenure          // the transactions under way
 	queue []*waiting         // first come, first served, as far as accounts are free
 }
 
@@ -203,10 +204,9 @@ func (s *Store) commitInLane(ctx context.Context, w *waiting) {
 			return
 		}
 	}
-	batch, tenure := w.batch, &tenure{}
-	relief := time.AfterFunc(slowLane, func() { s.lanes.relieve(tenure) })
+	batch := w.batch
+	tenure := s.lanes.begin()
 	defer func() { // also after a panic: the others must go on
-		relief.Stop()
 		s.lanes.leave(batch, tenure)
 		for _, other := range batch {
 			if other != w {
@@ -226,12 +226,36 @@ func (l *lanes) enter(w *waiting) bool {
 	if l.free == 0 || l.busy[w.key.Account] {
 		w.done = make(chan struct{})
 		l.queue = append(l.queue, w)
+		for _, t := range l.under {
+			l.watchLocked(t)
+		}
 		return false
 	}
 	l.free--
 	l.busy[w.key.Account] = true
 	w.batch = []*waiting{w}
 	return true
+}
+
+// begin begins the transaction of a batch that was given a lane.
+func (l *lanes) begin() *tenure {
+	t := &tenure{since: time.Now()}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.under = append(l.under, t)
+	if len(l.queue) > 0 {
+		l.watchLocked(t)
+	}
+	return t
+}
+
+// watchLocked sees to it that t is relieved when it takes long. A transaction
+// that nobody waits for needs no relief, and no timer, which costs the runtime a
+// wake-up of another thread.
+func (l *lanes) watchLocked(t *tenure) {
+	if t.relief == nil {
+		t.relief = time.AfterFunc(time.Until(t.since.Add(slowLane)), func() { l.relieve(t) })
+	}
 }
 
 // leave frees the lane of a batch, and starts what can go now.
@@ -242,6 +266,10 @@ func (l *lanes) leave(batch []*waiting, t *tenure) {
 		delete(l.busy, w.key.Account)
 	}
 	t.over = true
+	if t.relief != nil {
+		t.relief.Stop()
+	}
+	l.under = slices.DeleteFunc(l.under, func(o *tenure) bool { return o == t })
 	if t.relieved {
 		l.slow--
 	} else {
@@ -251,7 +279,11 @@ func (l *lanes) leave(batch []*waiting, t *tenure) {
 }
 
 // tenure is the time of one transaction in a lane; guarded by lanes.mu.
-type tenure struct{ relieved, over bool }
+type tenure struct {
+	since          time.Time
+	relief         *time.Timer // nil: nobody has waited yet
+	relieved, over bool
+}
 
 // relieve opens another lane for one whose transaction takes long.
 func (l *lanes) relieve(t *tenure) {
