@@ -29,8 +29,9 @@ func (d *demo) openLog() (*slog.Logger, *logging.Control, func(), error) {
 		}
 		w, done = f, func() { _ = f.Close() }
 	}
-	log, control, err := logging.New(w, LogSection{Level: "info", Format: "text"}.config())
-	return log, control, done, err
+	lines := logging.NewBatch(w)
+	log, control, err := logging.New(lines, LogSection{Level: "info", Format: "text"}.config())
+	return log, control, func() { lines.Flush(); done() }, err
 }
 
 // serve serves until ctx ends: first for the self-check, then for everybody.

@@ -36,7 +36,9 @@ told, what they were doing is finished.`,
 			hup := make(chan os.Signal, 1)
 			signal.Notify(hup, syscall.SIGHUP)
 			defer signal.Stop(hup)
-			log, control, err := logging.New(std.err, f.Log.config())
+			lines := logging.NewBatch(std.err)
+			defer lines.Flush()
+			log, control, err := logging.New(lines, f.Log.config())
 			if err != nil {
 				return err
 			}

@@ -101,7 +101,8 @@ func (l *Control) Apply(c Config) error {
 	return nil
 }
 
-// New returns a logger that writes lines to w, and what controls it.
+// New returns a logger that writes lines to w, and what controls it. Where w is a
+// Batch, warnings and errors do not wait in it.
 func New(w io.Writer, c Config) (*slog.Logger, *Control, error) {
 	if err := c.Validate(); err != nil {
 		return nil, nil, err
@@ -115,14 +116,28 @@ func New(w io.Writer, c Config) (*slog.Logger, *Control, error) {
 	if c.Format == "json" {
 		inner = slog.NewJSONHandler(w, options)
 	}
-	return slog.New(&handler{Handler: inner, control: control}), control, nil
+	h := &handler{Handler: inner, control: control, flush: func() {}}
+	if b, ok := w.(*Batch); ok {
+		h.flush = b.Flush
+	}
+	return slog.New(h), control, nil
 }
 
 // handler lets through what the control allows, to more for who is traced.
 type handler struct {
 	slog.Handler
 	control *Control
+	flush   func()
 	who     []string // users and clients among the attributes so far
+}
+
+// Handle writes r, one that somebody should look at without delay.
+func (h *handler) Handle(ctx context.Context, r slog.Record) error {
+	err := h.Handler.Handle(ctx, r)
+	if r.Level >= slog.LevelWarn {
+		h.flush()
+	}
+	return err
 }
 
 // Enabled reports whether a line of level l would be written.
@@ -142,12 +157,12 @@ func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 			who = append(slices.Clip(who), strings.ToLower(a.Value.Resolve().String()))
 		}
 	}
-	return &handler{Handler: h.Handler.WithAttrs(attrs), control: h.control, who: who}
+	return &handler{Handler: h.Handler.WithAttrs(attrs), control: h.control, flush: h.flush, who: who}
 }
 
 // WithGroup returns a handler whose further attributes stand in a group.
 func (h *handler) WithGroup(name string) slog.Handler {
-	return &handler{Handler: h.Handler.WithGroup(name), control: h.control, who: h.who}
+	return &handler{Handler: h.Handler.WithGroup(name), control: h.control, flush: h.flush, who: h.who}
 }
 
 // timeFormat is RFC 3339 with milliseconds, always UTC.
