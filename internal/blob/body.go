@@ -11,7 +11,7 @@ const SmallBody = 16 << 10
 const (
 	CodecRaw  int16 = 0
 	CodecZstd int16 = 1
-	CodecS2   int16 = 2 // chunks of blobs only
+	CodecS2   int16 = 2
 )
 
 // Body is where the octets of a message after its empty line are: inline or in
@@ -21,7 +21,7 @@ type Body struct {
 	Lines  int64    // number of line ends
 	Hash   [32]byte // SHA-256 of the octets; zero for a body read from the message store
 	Blob   ID       // zero: inline
-	Codec  int16    // of Inline: 0 raw, 1 zstd
+	Codec  int16    // of Inline
 	Inline []byte   // encoded with Codec
 }
 

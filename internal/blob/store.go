@@ -59,8 +59,8 @@ func New(db *postgres.DB) *Store {
 	return s
 }
 
-// Encode compresses p unless that does not pay, and returns the octets and
-// their codec. The result may be p itself.
+// Encode compresses p, of any size, for one who will look after the result: the
+// octets and their codec. Where it does not pay they are p itself.
 func (s *Store) Encode(p []byte) ([]byte, int16) {
 	if len(p) < minCompress {
 		return p, CodecRaw
@@ -72,11 +72,12 @@ func (s *Store) Encode(p []byte) ([]byte, int16) {
 	return z, CodecZstd
 }
 
-// encodeChunk compresses a chunk into dst, whose octets are lost. Text shrinks
-// well with S2 and costs an eighth of the time that zstd takes for it; what has
-// no repeated strings, as base64, still loses a quarter by zstd's coding of
-// single octets. The result may be p itself.
-func (s *Store) encodeChunk(p, dst []byte) ([]byte, int16) {
+// compress compresses a small body or a chunk of a large one into dst, whose
+// octets are lost. Text and HTML often shrink well with S2, which costs an eighth
+// of the time that zstd takes for it; what has fewer repeated strings, as base64,
+// still loses a quarter or more by zstd's coding of single octets. The result may
+// be p itself.
+func (s *Store) compress(p, dst []byte) ([]byte, int16) {
 	if len(p) < minCompress {
 		return p, CodecRaw
 	}

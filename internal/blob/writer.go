@@ -85,7 +85,7 @@ values ($1, $2, $3, $4)`
 func (w *Writer) flush() error {
 	scratch := w.store.buffers.Get().(*[]byte)
 	defer w.store.buffers.Put(scratch)
-	data, codec := w.store.encodeChunk(w.buf, *scratch)
+	data, codec := w.store.compress(w.buf, *scratch)
 	var b postgres.Batch
 	b.Queue(asyncSQL)
 	if w.id == (ID{}) {
@@ -112,17 +112,16 @@ func (w *Writer) Finish(ctx context.Context, needBlob bool) (Body, error) {
 	b := Body{Size: w.size, Lines: w.lines}
 	w.hash.Sum(b.Hash[:0])
 	if w.seq == 0 {
+		scratch := w.store.buffers.Get().(*[]byte)
+		defer w.store.buffers.Put(scratch)
+		data, codec := w.store.compress(w.buf, *scratch)
 		if b.Size <= SmallBody && !needBlob {
-			data, codec := w.store.Encode(w.buf)
 			b.Inline, b.Codec = data, codec
-			if codec == CodecRaw && w.large != nil {
+			if codec != CodecRaw || w.large != nil { // the buffer goes back
 				b.Inline = bytes.Clone(data)
 			}
 			return b, nil
 		}
-		scratch := w.store.buffers.Get().(*[]byte)
-		defer w.store.buffers.Put(scratch)
-		data, codec := w.store.encodeChunk(w.buf, *scratch)
 		id, err := w.store.put(ctx, w.store.newID(), b.Hash, b.Size, codec, nonNil(data))
 		b.Blob = id
 		return b, err
