@@ -252,6 +252,12 @@ func (f *Feeder) purge(ctx context.Context) {
 func (f *Feeder) source(ctx context.Context, l *lease, src Source, lost context.CancelCauseFunc) {
 	wait := firstRetry
 	from := &feeding{f: f, lease: l, source: src}
+	if looker, ok := src.(Looker); ok {
+		looker.Look(f.live)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { from.report(ctx) })
+	defer wg.Wait()
 	for ctx.Err() == nil {
 		err := from.run(ctx)
 		if ctx.Err() != nil {

@@ -49,6 +49,7 @@ const (
 	byX500              // FoldX500
 	byMemberLogin       // FoldLogin of a member -> its groups
 	byPrimary           // primaryName
+	byReference         // DN -> entries that name it in another way
 )
 
 // shard is a part of the table, sorted by hash.
@@ -272,6 +273,11 @@ func (e *Entry) names() iter.Seq2[index, string] {
 				}
 			}
 		}
+		for dn := range e.references() {
+			if !yield(byReference, dn) {
+				return
+			}
+		}
 	}
 }
 
@@ -302,6 +308,13 @@ func (e *Entry) has(i index, name string) bool {
 		return e.SID == name
 	case byX500:
 		return slices.Contains(e.X500, name)
+	case byReference:
+		for dn := range e.references() {
+			if dn == name {
+				return true
+			}
+		}
+		return false
 	default:
 		return names(e.Access, name)
 	}

@@ -52,3 +52,20 @@ type Source interface {
 	// that error. A nil error means that it wants to be called again at once.
 	Follow(ctx context.Context, cookie []byte, emit func(context.Context, Batch) error) error
 }
+
+// Looker is a Source that looks at what is known of its directory. Servers change
+// entries without saying so: when a member of a group is renamed, the group names
+// it by its new DN, and only who knows the old one can tell which groups these are.
+type Looker interface {
+	Source
+	// Look is called before Follow, with what its batches will have changed
+	// whenever emit returns.
+	Look(live *Live)
+}
+
+// Reporter is a Source that says how it follows its directory.
+type Reporter interface {
+	Source
+	// Status may be called at any time, by any goroutine.
+	Status() SourceStatus
+}

@@ -54,6 +54,23 @@ func (c *Client) dialService(ctx context.Context) (*conn, error) {
 	return nc, nil
 }
 
+// dialServiceTo connects to one server and binds as the service account.
+func (c *Client) dialServiceTo(ctx context.Context, s *server) (*conn, error) {
+	p := byTLS
+	if c.cfg.byKerberos() {
+		p = byKerberos
+	}
+	nc, err := c.dialer.dialServer(ctx, s, p)
+	if err != nil {
+		return nil, fmt.Errorf("connect to %s: %w", s.url, err)
+	}
+	if err := c.dialer.bindService(ctx, nc); err != nil {
+		nc.end()
+		return nil, err
+	}
+	return nc, nil
+}
+
 // Name is the name of the directory in the configuration.
 func (c *Client) Name() string { return c.cfg.Name }
 

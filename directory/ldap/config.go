@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -77,10 +78,14 @@ type Config struct {
 	// Facts are the attributes that lists defined by a filter may ask for. nil
 	// means DefaultFacts.
 	Facts []string
-	// Follow is how changes are seen: "syncrepl" (RFC 4533) or "poll", which
-	// compares everything every PollEvery. "" is the preset's.
-	Follow    string
-	PollEvery time.Duration // default 30 s
+	// Follow is how changes are seen: "syncrepl" (RFC 4533), "dirsync" (Active
+	// Directory), "poll", which compares everything every PollEvery, or "auto",
+	// the default: the first of these that the server offers.
+	Follow string
+	// PollEvery is how often everything is compared with "poll". With "dirsync" it
+	// bounds how long a deletion goes unseen where the account may not see deleted
+	// entries. The default is 30 s.
+	PollEvery time.Duration
 	// RefreshEvery is after how long a followed directory is compared from the
 	// start, in case something was missed. The default is 1 h.
 	RefreshEvery time.Duration
@@ -102,7 +107,9 @@ const (
 
 // The ways to see changes.
 const (
+	FollowAuto     = "auto"
 	FollowSyncrepl = "syncrepl"
+	FollowDirSync  = "dirsync"
 	FollowPoll     = "poll"
 )
 
@@ -147,10 +154,7 @@ func (c Config) withDefaults() Config {
 		c.TLS = "starttls"
 	}
 	if c.Follow == "" {
-		c.Follow = FollowSyncrepl
-		if c.Preset == PresetAD {
-			c.Follow = FollowPoll
-		}
+		c.Follow = FollowAuto
 	}
 	defaultTo(&c.PollEvery, 30*time.Second)
 	defaultTo(&c.RefreshEvery, time.Hour)
@@ -179,8 +183,8 @@ func (c Config) Validate() error {
 	if c.Preset != PresetOpenLDAP && c.Preset != PresetAD {
 		wrong("preset: want %q or %q, not %q", PresetOpenLDAP, PresetAD, c.Preset)
 	}
-	if c.Follow != FollowSyncrepl && c.Follow != FollowPoll {
-		wrong("follow: want %q or %q, not %q", FollowSyncrepl, FollowPoll, c.Follow)
+	if !slices.Contains([]string{FollowAuto, FollowSyncrepl, FollowDirSync, FollowPoll}, c.Follow) {
+		wrong("follow: want %q, %q, %q or %q, not %q", FollowAuto, FollowSyncrepl, FollowDirSync, FollowPoll, c.Follow)
 	}
 	if c.TLS != "starttls" && c.TLS != "none" {
 		wrong(`tls: want "starttls" or "none", not %q`, c.TLS)

@@ -7,8 +7,8 @@
 // RFC 4511 and RFC 4513 (LDAP, binds, StartTLS), RFC 4752 (GSSAPI, with the
 // layer that seals; Kerberos is internal/gssapi), RFC 4533 (content
 // synchronization), RFC 2696 (paging), draft-behera-ldap-password-policy,
-// and of Active Directory [MS-ADTS] range retrieval and the sub-codes of a
-// refused bind.
+// and of Active Directory [MS-ADTS] DirSync, change notification, range retrieval
+// and the sub-codes of a refused bind.
 //
 // # Concurrency
 //
@@ -37,5 +37,6 @@
 // Syncrepl says nothing about the entries below a renamed one. A renamed
 // container that the filter lets through causes a comparison at once; below any
 // other the new DNs are seen after Config.RefreshEvery, and until then the
-// logins fail. Active Directory is polled.
+// logins fail. What an account may read of Active Directory can change without a
+// word of DirSync; that too is seen after Config.RefreshEvery.
 package ldap

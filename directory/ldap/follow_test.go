@@ -296,7 +296,9 @@ func TestBadCookie(t *testing.T) {
 	t.Parallel()
 	s := testenv.Slapd(t)
 	db, h := testenv.Database(t), &hints{}
-	c := client(t, config(t, s))
+	cfg := config(t, s)
+	cfg.Follow = FollowSyncrepl
+	c := client(t, cfg)
 	cookie := append(c.Source(quiet).(*syncrepl).view(), "rid=000,csn=garbage"...)
 	_, err := db.Exec(t.Context(), postgres.Background, "insert into directory_source (name, cookie) values ('corp', $1)", cookie)
 	must(t, err)

@@ -3,6 +3,7 @@ package ldap
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -33,6 +34,8 @@ func (b *base) completeRanges(ctx context.Context, c *conn, le *ldap.Entry) erro
 		}
 		a.Name = name
 	}
+	// Beside the part there may be the attribute itself, without values.
+	le.Attributes = slices.DeleteFunc(le.Attributes, func(a *ldap.EntryAttribute) bool { return len(a.Values) == 0 })
 	return nil
 }
 

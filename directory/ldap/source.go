@@ -19,16 +19,6 @@ const (
 	pageSize = 500
 )
 
-// Source returns the change source of the directory, by Config.Follow.
-func (c *Client) Source(log *slog.Logger) directory.Source {
-	m, _ := newMapper(c.cfg) // New has made sure that it compiles
-	b := base{client: c, mapper: m, log: log.With("directory", c.cfg.Name)}
-	if c.cfg.Follow == FollowSyncrepl {
-		return &syncrepl{base: b}
-	}
-	return &poller{base: b}
-}
-
 // base is what the sources share.
 type base struct {
 	client *Client
@@ -101,54 +91,79 @@ func (p *poller) compare(ctx context.Context, emit func(context.Context, directo
 		return err
 	}
 	defer func() { p.client.read.put(c, err) }()
-	// An empty or missing base is an error of configuration or rights, never
-	// the news that everybody has left.
-	if err := p.client.readBase(ctx, c); err != nil {
+	last, err := p.readAll(ctx, c, emit, nil)
+	if err != nil {
 		return err
 	}
-	paging := ldap.NewControlPaging(pageSize)
+	last.At = start
+	return emit(ctx, last)
+}
+
+// readAll reads everything on c and hands it over page by page, all but the last
+// batch, which completes the comparison. After each page it calls between, if
+// there is one.
+func (b *base) readAll(ctx context.Context, c *conn, emit func(context.Context, directory.Batch) error, between func(context.Context) error) (directory.Batch, error) {
+	// An empty or missing base is an error of configuration or rights, never
+	// the news that everybody has left.
+	if err := b.client.readBase(ctx, c); err != nil {
+		return directory.Batch{}, err
+	}
 	batch, named := directory.Batch{Begin: true}, true
-	for {
-		req := p.request()
-		req.Controls = []ldap.Control{paging}
-		var res *ldap.SearchResult
-		if err := c.do(ctx, func() (err error) { res, err = c.Search(req); return err }); err != nil {
-			return err
-		}
-		for _, le := range res.Entries {
-			ok, err := p.add(ctx, c, &batch, le)
+	err := b.pages(ctx, c, b.request(), func(entries []*ldap.Entry, more bool) error {
+		for _, le := range entries {
+			ok, err := b.add(ctx, c, &batch, le)
 			if err != nil {
 				return err
 			}
 			named = named && ok
 		}
-		answer, _ := ldap.FindControl(res.Controls, ldap.ControlTypePaging).(*ldap.ControlPaging)
-		if answer == nil || len(answer.Cookie) == 0 {
-			break
+		if !more {
+			return nil
 		}
-		paging.SetCookie(answer.Cookie)
-		if err := emit(ctx, batch); err != nil {
-			return err
-		}
+		err := emit(ctx, batch)
 		batch = directory.Batch{}
-	}
+		if err == nil && between != nil {
+			err = between(ctx)
+		}
+		return err
+	})
 	// As long as there are entries that cannot be told apart, perhaps since the
 	// account may not read their identifier any more, nobody has gone.
-	batch.Complete, batch.Vanish, batch.At = true, named, start
-	return emit(ctx, batch)
+	batch.Complete, batch.Vanish = true, named
+	return batch, err
+}
+
+// pages searches in pages (RFC 2696) and hands each to page, with whether there
+// are more.
+func (b *base) pages(ctx context.Context, c *conn, req *ldap.SearchRequest, page func(entries []*ldap.Entry, more bool) error) error {
+	paging := ldap.NewControlPaging(pageSize)
+	controls := req.Controls
+	for {
+		req.Controls = append(controls[:len(controls):len(controls)], paging)
+		var res *ldap.SearchResult
+		if err := c.do(ctx, func() (err error) { res, err = c.Search(req); return err }); err != nil {
+			return err
+		}
+		answer, _ := ldap.FindControl(res.Controls, ldap.ControlTypePaging).(*ldap.ControlPaging)
+		more := answer != nil && len(answer.Cookie) > 0
+		if err := page(res.Entries, more); err != nil || !more {
+			return err
+		}
+		paging.SetCookie(answer.Cookie)
+	}
 }
 
 // add appends one entry to batch, unless nothing names it.
-func (p *poller) add(ctx context.Context, c *conn, batch *directory.Batch, le *ldap.Entry) (named bool, err error) {
-	if err := p.completeRanges(ctx, c, le); err != nil {
+func (b *base) add(ctx context.Context, c *conn, batch *directory.Batch, le *ldap.Entry) (named bool, err error) {
+	if err := b.completeRanges(ctx, c, le); err != nil {
 		return false, err
 	}
-	id, err := p.id(le)
+	id, err := b.id(le)
 	if err != nil {
-		p.log.Warn("directory entry without identifier is not used", "dn", le.DN, "err", err)
+		b.log.Warn("directory entry without identifier is not used", "dn", le.DN, "err", err)
 		return false, nil
 	}
-	batch.Changes = append(batch.Changes, p.change(le, id))
+	batch.Changes = append(batch.Changes, b.change(le, id))
 	return true, nil
 }
 
