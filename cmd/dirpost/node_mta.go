@@ -51,9 +51,13 @@ func (n *node) buildMTA(ctx context.Context) error {
 	if err := c.Validate(); err != nil {
 		return fmt.Errorf("mta: %w", err)
 	}
-	signer, err := n.signer(ctx)
+	keys, err := n.signingKeys(ctx)
 	if err != nil {
 		return err
+	}
+	var signer intake.Signer
+	if keys != nil {
+		signer = keys
 	}
 	n.door = intake.New(c, intake.Deps{
 		DB: n.db, Store: n.store, Blobs: n.blobs, Queue: q, Directory: n.live,
@@ -64,18 +68,21 @@ func (n *node) buildMTA(ctx context.Context) error {
 		return nil
 	}
 	n.back = append(n.back, part{"purge", func(ctx context.Context) error { return n.purge(ctx, q) }})
-	return n.buildQueueManager(q)
+	return n.buildQueueManager(q, keys)
 }
 
 // buildQueueManager builds the door out: routes, the SMTP client, and who works
 // on the queue.
-func (n *node) buildQueueManager(q *queue.Queue) error {
+func (n *node) buildQueueManager(q *queue.Queue, keys *dkim.Keys) error {
 	f := n.file
 	router, err := route.New(route.Config{Hostname: f.Server.Name, Addresses: ownAddresses(), Smarthost: f.MTA.Smarthost}, n.resolver, n.inside())
 	if err != nil {
 		return fmt.Errorf("mta: %w", err)
 	}
 	c := remote.Config{Hostname: f.Server.Name, SmarthostTLS: tlsLevels[f.MTA.SmarthostTLS]}
+	if keys != nil {
+		c.Resigner = keys
+	}
 	if f.MTA.SmarthostUser != "" {
 		password, err := f.MTA.SmarthostPassword.Resolve()
 		if err != nil {
@@ -149,9 +156,9 @@ func (n *node) inside() func(context.Context) (string, error) {
 	}
 }
 
-// signer signs what leaves. The node of port 25 originates nothing and holds no
-// keys.
-func (n *node) signer(ctx context.Context) (intake.Signer, error) {
+// signingKeys sign what leaves. The node of port 25 originates nothing and holds
+// none.
+func (n *node) signingKeys(ctx context.Context) (*dkim.Keys, error) {
 	if !n.has(roleMSA, roleQueue) {
 		return nil, nil
 	}

@@ -123,7 +123,7 @@ var homes = []home{
 	{"github.com/emersion/go-sasl", []string{"auth/sasl", "mta/remote", "internal/testenv", "cmd/dirpost"}, true, "mechanisms live in auth/sasl; the self-check of the demo logs in"},
 	{"github.com/emersion/go-imap/v2", []string{"internal/store", "mra/imapd/...", "cmd/dirpost"}, true, "vocabulary of store and imapd; imapclient in the self-check and in tests"},
 	{"github.com/emersion/go-message", []string{"internal/message", "cmd/dirpost"}, true, "builds messages; parsing what arrives is our own"},
-	{"github.com/emersion/go-msgauth", []string{"mta/dkim", "mta/authres"}, true, "DKIM to begin with"},
+	{"github.com/emersion/go-msgauth", []string{"mta/dkim", "mta/authres", "cmd/dirpost"}, true, "DKIM to begin with; the verifier in tests"},
 	{"github.com/go-ldap/ldap/v3", []string{"directory/ldap", "directory/join", "cmd/dirpost"}, true, "one package speaks LDAP"},
 	{"github.com/go-asn1-ber/asn1-ber", []string{"directory/ldap"}, false, "packet limit of go-ldap"},
 	{"github.com/jcmturner/gokrb5/v8", []string{"internal/gssapi"}, false, "messages and cryptography of Kerberos; its client takes no context"},

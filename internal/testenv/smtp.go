@@ -1,11 +1,13 @@
 package testenv
 
 import (
+	"bufio"
 	"crypto/tls"
 	"errors"
 	"io"
 	"log"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -178,4 +180,46 @@ func WithTLS(t testing.TB, names ...string) func(*smtp.Server) {
 	return func(s *smtp.Server) {
 		s.TLSConfig = &tls.Config{Certificates: []tls.Certificate{c.TLS}, MinVersion: tls.VersionTLS12}
 	}
+}
+
+// SMTPWithout returns the address of a way to a server that hides one of its
+// extensions, named by its EHLO keyword. It must not be the last one.
+func SMTPWithout(t testing.TB, addr, keyword string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				s, err := net.Dial("tcp", addr)
+				if err != nil {
+					return
+				}
+				defer s.Close()
+				go func() { _, _ = io.Copy(s, c); _ = s.Close() }()
+				r := bufio.NewReader(s)
+				for {
+					line, err := r.ReadString('\n')
+					if err != nil {
+						return
+					}
+					if strings.HasPrefix(line, "250-"+keyword) {
+						continue
+					}
+					if _, err := io.WriteString(c, line); err != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	return l.Addr().String()
 }

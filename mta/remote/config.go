@@ -30,6 +30,9 @@ type Config struct {
 	// Policy decides for a hop what TLS must prove (DANE, MTA-STS); nil: the
 	// levels above do. An error is temporary.
 	Policy func(ctx context.Context, rt *route.Route, hop route.Hop) (TLSPolicy, error)
+	// Resigner renews our signatures of a message that is converted for a next
+	// hop without 8BITMIME; nil: they break.
+	Resigner Resigner
 	// Timeouts of a conversation; zero fields take those of RFC 5321 §4.5.3.2.
 	Timeouts Timeouts
 	// KeepIdle is how long a connection waits for the next message to its

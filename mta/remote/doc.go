@@ -41,7 +41,9 @@
 //
 // # Bugs
 //
-// A message with octets above 127 is not converted for a next hop without
-// 8BITMIME but returned with 5.6.3 (RFC 6152 §3 leaves the choice): conversion
-// would break its signatures. Lines beyond 998 octets are sent as they are.
+// A message with octets above 127 is converted for a next hop without 8BITMIME
+// (RFC 6152 §3) and our own signatures are made anew, but a DKIM signature of
+// somebody else, on mail that is forwarded, does not survive it. What is signed
+// within the message cannot be converted and is returned with 5.6.3. Lines beyond
+// 998 octets are sent as they are, unless the message is converted anyway.
 package remote

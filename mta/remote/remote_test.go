@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -16,6 +17,7 @@ import (
 
 	"dirpost/internal/blob"
 	"dirpost/internal/envelope"
+	"dirpost/internal/message"
 	"dirpost/internal/testenv"
 	"dirpost/mta/queue"
 	"dirpost/mta/route"
@@ -123,7 +125,7 @@ func TestRecipients(t *testing.T) {
 		tr := newTransport(t, Config{KeepIdle: -1})
 		addr := srv.Addr
 		if !pipelined {
-			addr = without(t, srv.Addr, "PIPELINING")
+			addr = testenv.SMTPWithout(t, srv.Addr, "PIPELINING")
 		}
 		out := tr.Deliver(t.Context(), to(t, addr), note(t, "x\r\n"), attempts(t, "ok@next.example", "gone@next.example", "busy@next.example", "nocode@next.example"))
 		want := "2.0.0 250 OK: queued, 5.1.1 550 gone [2J away, 4.2.0 450 busy, 5.0.0 553 no code"
@@ -145,13 +147,15 @@ func TestNotOffered(t *testing.T) {
 	t.Parallel()
 	plain := testenv.SMTP(t, testenv.SMTPRefusal{}, nil)
 	utf8 := testenv.SMTP(t, testenv.SMTPRefusal{}, func(s *smtp.Server) { s.EnableSMTPUTF8 = true; s.MaxMessageBytes = 100 })
-	no8bit := without(t, plain.Addr, "8BITMIME")
+	no8bit := testenv.SMTPWithout(t, plain.Addr, "8BITMIME")
 	tr := newTransport(t, Config{})
 	with := func(change func(*queue.Message)) *queue.Message {
 		m := note(t, "x\r\n")
 		change(m)
 		return m
 	}
+	signed := note(t, "--s\r\n\r\nü\r\n--s--\r\n")
+	signed.Header, signed.Body8Bit = []byte("MIME-Version: 1.0\r\nContent-Type: multipart/signed; boundary=s\r\n\r\n"), true
 	const ok = "2.0.0 250 OK: queued"
 	tests := []struct {
 		name, addr string
@@ -165,7 +169,8 @@ func TestNotOffered(t *testing.T) {
 		{"header", plain.Addr, with(func(m *queue.Message) { m.Header = []byte("Subject: ü\r\n\r\n") }), []string{"bob@next.example"}, "5.6.9 0 next hop does not take internationalized header fields"},
 		{"offered", utf8.Addr, with(func(m *queue.Message) { m.Header = []byte("Subject: ü\r\n\r\n") }), []string{"王伟@next.example"}, ok},
 		{"8-bit content offered", plain.Addr, with(func(m *queue.Message) { m.Body8Bit = true }), []string{"bob@next.example"}, ok},
-		{"8-bit content not offered", no8bit, with(func(m *queue.Message) { m.Body8Bit = true }), []string{"bob@next.example"}, "5.6.3 0 next hop does not take 8-bit content"},
+		{"8-bit content not offered", no8bit, with(func(m *queue.Message) { m.Body8Bit = true }), []string{"bob@next.example"}, ok},
+		{"8-bit content not offered, signed", no8bit, signed, []string{"bob@next.example"}, "5.6.3 0 next hop does not take 8-bit content, and it cannot be converted to 7 bits: it is signed"},
 		{"too large", utf8.Addr, note(t, strings.Repeat("x", 100)), []string{"bob@next.example"}, "5.3.4 0 message of 118 octets is larger than the 100 that the next hop takes"},
 	}
 	for _, tt := range tests {
@@ -175,6 +180,42 @@ func TestNotOffered(t *testing.T) {
 	}
 	if m := utf8.Messages()[0]; !m.MailOptions.UTF8 || m.To[0] != "王伟@next.example" {
 		t.Errorf("got %+v", m)
+	}
+}
+
+// resigner puts a field in front that says what it was given.
+type resigner struct{}
+
+func (resigner) Resign(_ context.Context, before message.Header, body func(io.Writer) error, after message.Header, converted func(io.Writer) error) (message.Header, error) {
+	var was, is strings.Builder
+	if err := errors.Join(body(&was), converted(&is)); err != nil {
+		return after, err
+	}
+	err := after.Prepend("X-Signed", fmt.Sprintf("%d %d %d", before.Len(), was.Len(), is.Len()))
+	return after, err
+}
+
+// RFC 6152 §3: what a next hop without 8BITMIME gets is converted, with its
+// signatures and its SIZE; the next hop beside it gets it as it is.
+func TestConversion(t *testing.T) {
+	t.Parallel()
+	srv := testenv.SMTP(t, testenv.SMTPRefusal{}, nil)
+	tr := newTransport(t, Config{Resigner: resigner{}})
+	const header = "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: "
+	m := note(t, "Grüße from a machine with all of its eight bits\r\n")
+	m.Header, m.Body8Bit = []byte(header+"8bit\r\n\r\n"), true
+	for _, tt := range []struct{ addr, want string }{
+		{srv.Addr, header + "8bit\r\n\r\nGrüße from a machine with all of its eight bits\r\n"},
+		{testenv.SMTPWithout(t, srv.Addr, "8BITMIME"), "X-Signed: 3 51 59\r\n" + header + "quoted-printable\r\n\r\nGr=C3=BC=C3=9Fe from a machine with all of its eight bits\r\n"},
+	} {
+		if got := brief(tr.Deliver(t.Context(), to(t, tt.addr), m, attempts(t, "bob@next.example"))); got != "2.0.0 250 OK: queued" {
+			t.Error(got)
+		}
+		all := srv.Messages()
+		last := all[len(all)-1]
+		if last.Data != tt.want || last.MailOptions.Size != int64(len(tt.want)) || (last.MailOptions.Body == smtp.Body8BitMIME) != strings.Contains(tt.want, "ü") {
+			t.Errorf("got %+v\nwant %q", last, tt.want)
+		}
 	}
 }
 
@@ -334,7 +375,7 @@ func TestReuse(t *testing.T) {
 func TestManyRecipients(t *testing.T) {
 	t.Parallel()
 	srv := testenv.SMTP(t, testenv.SMTPRefusal{}, func(s *smtp.Server) { s.MaxRecipients = 30 })
-	hidden := without(t, srv.Addr, "LIMITS")
+	hidden := testenv.SMTPWithout(t, srv.Addr, "LIMITS")
 	var list []string
 	for i := range 150 {
 		list = append(list, fmt.Sprintf("u%d@next.example", i))

@@ -15,47 +15,6 @@ import (
 	"dirpost/mta/route"
 )
 
-// without is a way to a server that hides one of its extensions.
-func without(t testing.TB, addr, keyword string) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				s, err := net.Dial("tcp", addr)
-				if err != nil {
-					return
-				}
-				defer s.Close()
-				go func() { _, _ = io.Copy(s, c); _ = s.Close() }()
-				r := bufio.NewReader(s)
-				for {
-					line, err := r.ReadString('\n')
-					if err != nil {
-						return
-					}
-					if strings.HasPrefix(line, "250-"+keyword) {
-						continue
-					}
-					if _, err := io.WriteString(c, line); err != nil {
-						return
-					}
-				}
-			}()
-		}
-	}()
-	return l.Addr().String()
-}
-
 // TestScripts plays servers that go-smtp would never be.
 func TestScripts(t *testing.T) {
 	t.Parallel()

@@ -1,7 +1,6 @@
 package remote
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -158,21 +157,6 @@ type sourceError struct{ err error }
 
 func (e *sourceError) Error() string { return e.err.Error() }
 
-// writeMessage returns a function that streams m.
-func (t *Transport) writeMessage(ctx context.Context, m *queue.Message) func(io.Writer) error {
-	return func(w io.Writer) error {
-		if _, err := w.Write(m.Header); err != nil {
-			return err
-		}
-		r, err := t.blobs.Open(ctx, m.Body)
-		if err != nil {
-			return &sourceError{fmt.Errorf("open body: %w", err)}
-		}
-		defer r.Close()
-		return stream(w, r)
-	}
-}
-
 // stream copies r to w and tells whose error it was.
 func stream(w io.Writer, r *blob.Reader) error {
 	watched := &watchedWriter{w: w}
@@ -199,16 +183,16 @@ func (w *watchedWriter) Write(p []byte) (int, error) {
 }
 
 // mailLine is MAIL with the parameters that the server knows.
-func mailLine(e *extensions, m *queue.Message, utf8 bool) string {
+func mailLine(e *extensions, m *queue.Message, c *content, utf8 bool) string {
 	var b strings.Builder
 	b.WriteString("MAIL FROM:<")
 	b.WriteString(m.ReversePath.String())
 	b.WriteString(">")
 	if e.hasSize {
 		b.WriteString(" SIZE=")
-		b.WriteString(strconv.FormatInt(m.Size(), 10))
+		b.WriteString(strconv.FormatInt(c.size, 10))
 	}
-	if m.Body8Bit && e.eightBit {
+	if c.eightBit && e.eightBit {
 		b.WriteString(" BODY=8BITMIME")
 	}
 	if utf8 && e.smtpUTF8 {

@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"log/slog"
 	"slices"
 	"strconv"
@@ -11,6 +12,7 @@ import (
 
 	"dirpost/internal/blob"
 	"dirpost/internal/envelope"
+	"dirpost/internal/message"
 	"dirpost/mta/queue"
 	"dirpost/mta/route"
 )
@@ -50,6 +52,7 @@ func (t *Transport) Deliver(ctx context.Context, rt *route.Route, m *queue.Messa
 		d.outcomes[i].Reply = queue.Reply{Enhanced: "4.4.1", Text: "no host of the destination was tried", Relay: "none"}
 	}
 	d.utf8Header = slices.ContainsFunc(m.Header, func(c byte) bool { return c >= 0x80 })
+	d.as8Bit = t.original(ctx, m)
 	if s := t.idle.take(rt.Name); s != nil {
 		d.over(ctx, rt, s)
 	}
@@ -83,6 +86,9 @@ type delivery struct {
 	outcomes   []queue.Outcome
 	pending    []int // indexes of attempts that another host may still take
 	utf8Header bool
+	as8Bit     *content // the message as it is
+	as7Bit     *content // converted; nil: not needed until now, or not possible
+	not7Bit    error    // why it is not
 	connect    time.Duration
 	alone      bool // no other host may be asked: it would not help, or the mail may have arrived
 }
@@ -109,7 +115,8 @@ func (d *delivery) over(ctx context.Context, rt *route.Route, s *session) {
 	defer stop()
 	var again []int
 	for len(d.pending) > 0 && !s.dead {
-		group := d.admit(s)
+		c := d.content(ctx, s)
+		group := d.admit(s, c)
 		if len(group) == 0 {
 			break
 		}
@@ -120,7 +127,7 @@ func (d *delivery) over(ctx context.Context, rt *route.Route, s *session) {
 		if len(group) > limit {
 			group = group[:limit]
 		}
-		retry, stale := d.transact(ctx, s, group)
+		retry, stale := d.transact(s, c, group)
 		if stale {
 			s.close()
 			return
@@ -136,6 +143,18 @@ func (d *delivery) over(ctx context.Context, rt *route.Route, s *session) {
 	d.t.idle.put(rt.Name, s)
 }
 
+// content is the message in the form that s takes; nil if there is none, and the
+// reason is in d.not7Bit.
+func (d *delivery) content(ctx context.Context, s *session) *content {
+	if s.ext.eightBit || !d.m.Body8Bit {
+		return d.as8Bit
+	}
+	if d.as7Bit == nil && d.not7Bit == nil {
+		d.as7Bit, d.not7Bit = d.t.converted(ctx, d.m)
+	}
+	return d.as7Bit
+}
+
 // What a next hop cannot take. Nothing was said about it, so there is no code.
 const (
 	enhancedTooBig  = "5.3.4"
@@ -146,22 +165,28 @@ const (
 
 // admit returns the pending recipients that this server can be asked to take,
 // and settles the others.
-func (d *delivery) admit(s *session) (group []int) {
+func (d *delivery) admit(s *session, c *content) (group []int) {
 	relay := s.hop.String()
+	size := d.m.Size()
+	if c != nil {
+		size = c.size
+	}
 	reject := func(i int, enhanced, text string) {
 		d.outcomes[i] = queue.Outcome{Reply: queue.Reply{Enhanced: enhanced, Text: text, Relay: relay}}
 	}
 	from, _ := d.m.ReversePath.Address()
 	for _, i := range d.pending {
 		switch r := &d.attempts[i].Recipient; {
-		case s.ext.size > 0 && d.m.Size() > s.ext.size:
-			reject(i, enhancedTooBig, "message of "+strconv.FormatInt(d.m.Size(), 10)+" octets is larger than the "+strconv.FormatInt(s.ext.size, 10)+" that the next hop takes")
+		case s.ext.size > 0 && size > s.ext.size:
+			reject(i, enhancedTooBig, "message of "+strconv.FormatInt(size, 10)+" octets is larger than the "+strconv.FormatInt(s.ext.size, 10)+" that the next hop takes")
 		case !s.ext.smtpUTF8 && !(from.IsASCII() && r.Address.IsASCII()):
 			reject(i, enhancedAddress, "next hop does not take internationalized addresses")
 		case !s.ext.smtpUTF8 && d.utf8Header:
 			reject(i, enhancedHeader, "next hop does not take internationalized header fields")
-		case !s.ext.eightBit && d.m.Body8Bit:
-			reject(i, enhanced8Bit, "next hop does not take 8-bit content")
+		case c == nil && errors.Is(d.not7Bit, message.ErrSevenBit):
+			reject(i, enhanced8Bit, "next hop does not take 8-bit content, and "+d.not7Bit.Error())
+		case c == nil:
+			reject(i, "4.3.0", "message could not be converted: "+envelope.StatusOf(d.not7Bit).Text)
 		default:
 			group = append(group, i)
 		}
@@ -173,9 +198,9 @@ func (d *delivery) admit(s *session) (group []int) {
 // transact runs one transaction for group, the first of what is pending, and
 // records what came of it. It returns those that another host may take; stale
 // says that the session had ended while it waited: it is as if it had not been.
-func (d *delivery) transact(ctx context.Context, s *session, group []int) (again []int, stale bool) {
+func (d *delivery) transact(s *session, c *content, group []int) (again []int, stale bool) {
 	needUTF8 := d.m.SMTPUTF8 || d.utf8Header
-	tx := &transaction{s: s, body: d.t.writeMessage(ctx, d.m)}
+	tx := &transaction{s: s, body: c.write}
 	for _, i := range group {
 		r := &d.attempts[i].Recipient
 		needUTF8 = needUTF8 || !r.Address.IsASCII()
@@ -184,7 +209,7 @@ func (d *delivery) transact(ctx context.Context, s *session, group []int) (again
 	if from, ok := d.m.ReversePath.Address(); ok && !from.IsASCII() {
 		needUTF8 = true
 	}
-	tx.mail = mailLine(&s.ext, d.m, needUTF8)
+	tx.mail = mailLine(&s.ext, d.m, c, needUTF8)
 	reused, began := s.messages > 0, time.Now()
 	tx.run()
 	if reused && (tx.mailReply.code == 421 || tx.mailReply.code == 0 && isLost(tx.err)) {
