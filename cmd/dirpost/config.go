@@ -73,6 +73,7 @@ type DatabaseSection struct {
 type DirectorySection struct {
 	Preset       string              `toml:"preset"`
 	URLs         []string            `toml:"urls"`
+	Discover     string              `toml:"discover"`
 	TLS          string              `toml:"tls"`
 	CA           string              `toml:"ca"`
 	ServerName   string              `toml:"server_name"`

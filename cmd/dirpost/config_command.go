@@ -66,20 +66,20 @@ func (f *File) checkServers(ctx context.Context, log *slog.Logger) error {
 		db.Close()
 	}
 	for _, name := range f.names() {
-		errs = append(errs, f.checkDirectory(ctx, name))
+		errs = append(errs, f.checkDirectory(ctx, name, log))
 	}
 	return errors.Join(errs...)
 }
 
 // checkDirectory asks a directory for what a node of the configured roles needs
 // of it: to be read, and to judge passwords.
-func (f *File) checkDirectory(ctx context.Context, name string) error {
+func (f *File) checkDirectory(ctx context.Context, name string, log *slog.Logger) error {
 	roles, err := f.roles(nil)
 	if err != nil {
 		return err
 	}
 	feeds := slices.Contains(roles, roleDirectory)
-	client, err := f.Directory[name].client(name, feeds)
+	client, err := f.client(name, feeds, log)
 	if err != nil {
 		return err
 	}

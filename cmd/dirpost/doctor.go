@@ -126,7 +126,7 @@ func (d *doctor) certificates() {
 
 // directory asks a directory something with the server's account.
 func (d *doctor) directory(ctx context.Context, name string) {
-	client, err := d.file.Directory[name].client(name, true)
+	client, err := d.file.client(name, true, nil)
 	if err != nil {
 		d.bad("directory "+name, "see the section [directory."+name+"]", err)
 		return
@@ -143,7 +143,26 @@ func (d *doctor) directory(ctx context.Context, name string) {
 		d.bad("directory "+name, "is ca right, and does the server take StartTLS? Nobody can log in", err)
 		return
 	}
-	d.ok("directory "+name, "answers at %s", strings.Join(d.file.Directory[name].URLs, ", "))
+	d.servers(ctx, name, client)
+}
+
+// servers asks each server of a directory, and not only the one that is used.
+func (d *doctor) servers(ctx context.Context, name string, client *ldap.Client) {
+	all, err := client.AskServers(ctx)
+	if err != nil {
+		d.bad("directory "+name, "are the resolvers of this host those of the domain?", err)
+		return
+	}
+	var up []string
+	for _, s := range all {
+		switch {
+		case s.State == ldap.ServerDown:
+			d.warn("directory "+name, "mend it: while it is away, the others are used", "%s does not answer (%s): %s", s.URL, s.Use, s.LastError)
+		case !slices.Contains(up, s.URL):
+			up = append(up, s.URL)
+		}
+	}
+	d.ok("directory "+name, "answers at %s", strings.Join(up, ", "))
 }
 
 // hint names what the account of a directory stands on.

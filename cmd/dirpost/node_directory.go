@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"os"
 	"slices"
@@ -23,7 +24,7 @@ func (d DirectorySection) config(name string) ldap.Config {
 		BindPassword: d.BindPassword.String(),   // that there is one; client resolves it
 		Keytab:       []byte(d.Keytab.String()), // the same
 		Bind:         d.Bind, Principal: d.Principal, Realm: d.Realm, KDCs: d.KDC,
-		Name: name, URLs: d.URLs, Preset: d.Preset, Base: d.Base, Filter: d.Filter, BindDN: d.BindDN,
+		Name: name, URLs: d.URLs, Discover: d.Discover, Preset: d.Preset, Base: d.Base, Filter: d.Filter, BindDN: d.BindDN,
 		TLS: d.TLS, ServerName: d.ServerName, Domain: d.Domain, AliasLogins: d.AliasLogins, Mapping: d.Mapping, Facts: d.Facts,
 		Follow: d.Follow, PollEvery: time.Duration(d.PollEvery), Timeout: time.Duration(d.Timeout),
 	}
@@ -32,8 +33,17 @@ func (d DirectorySection) config(name string) ldap.Config {
 // client makes the client of a directory, with what stands in files. withAccount
 // says whether it needs the account that reads the directory: a node that only
 // has passwords judged does not.
-func (d DirectorySection) client(name string, withAccount bool) (*ldap.Client, error) {
+func (f *File) client(name string, withAccount bool, log *slog.Logger) (*ldap.Client, error) {
+	d := f.Directory[name]
 	c := d.config(name)
+	c.Log = log
+	if d.Discover != "" {
+		dns, err := f.resolver()
+		if err != nil {
+			return nil, fmt.Errorf("mta.resolvers: %w", err)
+		}
+		c.Resolver = dns
+	}
 	if d.CA != "" {
 		pem, err := os.ReadFile(d.CA)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -125,11 +135,12 @@ func (n *node) buildDirectory(ctx context.Context) error {
 	)
 	for _, name := range n.file.names() {
 		feeds := n.has(roleDirectory)
-		client, err := n.file.Directory[name].client(name, feeds)
+		client, err := n.file.client(name, feeds, n.log)
 		if err != nil {
 			return err
 		}
 		n.closers = append(n.closers, client.Close)
+		n.register(client.Collectors()...)
 		n.verifiers[name] = client
 		clients = append(clients, client)
 		if feeds {

@@ -30,20 +30,20 @@ func TestKerberosDirectory(t *testing.T) {
 	section := fmt.Sprintf("\n[directory.ad]\npreset = \"ad\"\nurls = [%q]\nserver_name = %q\nca = %q\nbase = %q\n"+
 		"bind = \"gssapi\"\npasswords = \"ldap\"\nprincipal = %q\nrealm = %q\nkdc = [%q]\nkeytab = \"file:%%s\"\n\n[auth]\n",
 		s.URL, s.Host, write("ca", []byte(s.CA)), s.Base, s.Service, s.Realm, s.Address+":88")
-	parse := func(keytab string) DirectorySection {
+	parse := func(keytab string) *File {
 		t.Helper()
 		f, err := parseConfig([]byte(strings.Replace(exampleTOML, "\n[auth]\n", fmt.Sprintf(section, keytab), 1)))
 		if err != nil {
 			t.Fatal(err)
 		}
-		return f.Directory["ad"]
+		return f
 	}
 
 	d := parse(keytab)
-	if err := d.checkKeytab(); err != nil {
+	if err := d.Directory["ad"].checkKeytab(); err != nil {
 		t.Error(err)
 	}
-	reader, err := d.client("ad", true)
+	reader, err := d.client("ad", true, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func TestKerberosDirectory(t *testing.T) {
 	if err := reader.Check(t.Context()); err != nil {
 		t.Errorf("read: %v", err)
 	}
-	judge, err := parse(filepath.Join(dir, "elsewhere")).client("ad", false)
+	judge, err := parse(filepath.Join(dir, "elsewhere")).client("ad", false, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,10 +60,10 @@ func TestKerberosDirectory(t *testing.T) {
 		t.Errorf("log in without a keytab: %v", err)
 	}
 
-	if err := parse(write("text", []byte("secret"))).checkKeytab(); err == nil || !strings.Contains(err.Error(), "damaged") {
+	if err := parse(write("text", []byte("secret"))).Directory["ad"].checkKeytab(); err == nil || !strings.Contains(err.Error(), "damaged") {
 		t.Errorf("a text as keytab: %v", err)
 	}
-	if _, err := parse(filepath.Join(dir, "nothing")).client("ad", true); err == nil || !strings.Contains(err.Error(), "directory.ad.keytab: ") {
+	if _, err := parse(filepath.Join(dir, "nothing")).client("ad", true, nil); err == nil || !strings.Contains(err.Error(), "directory.ad.keytab: ") {
 		t.Errorf("a missing keytab: %v", err)
 	}
 }

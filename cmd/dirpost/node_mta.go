@@ -177,23 +177,28 @@ func (n *node) signingKeys(ctx context.Context) (*dkim.Keys, error) {
 const resolvConf = "/etc/resolv.conf"
 
 func (n *node) buildResolver() (err error) {
-	c := resolver.Config{Servers: n.file.MTA.Resolvers}
+	n.resolver, err = n.file.resolver()
+	return err
+}
+
+// resolver asks the DNS as the configuration says, else as the system does.
+func (f *File) resolver() (*resolver.Resolver, error) {
+	c := resolver.Config{Servers: f.MTA.Resolvers}
 	if len(c.Servers) == 0 {
 		file, err := os.Open(resolvConf)
 		switch {
 		case err == nil:
 			defer file.Close()
 			if c, err = resolver.ReadResolvConf(file); err != nil {
-				return fmt.Errorf("%s: %w", resolvConf, err)
+				return nil, fmt.Errorf("%s: %w", resolvConf, err)
 			}
 		case !errors.Is(err, fs.ErrNotExist):
-			return err
+			return nil, err
 		default:
 			c.Servers = []string{"127.0.0.1"}
 		}
 	}
-	n.resolver, err = resolver.New(c)
-	return err
+	return resolver.New(c)
 }
 
 // policy is what port 25 lets clients do. It is one for all listeners, since it

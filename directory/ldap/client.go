@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/go-ldap/ldap/v3"
@@ -18,6 +19,8 @@ type Client struct {
 	dialer *dialer
 	read   *pool // bound as the service account
 	bind   *pool // bound as whoever logged in last
+
+	referred sync.Once // a referral has been mentioned
 }
 
 // New returns a Client for a valid configuration. It asks no server.
@@ -25,57 +28,40 @@ func New(cfg Config) (*Client, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	if cfg.Discover != "" && cfg.Resolver == nil {
+		return nil, errors.New("discover: nobody to ask the DNS")
+	}
 	cfg = cfg.withDefaults()
 	d, err := newDialer(cfg)
 	if err != nil {
 		return nil, err
 	}
 	c := &Client{cfg: cfg, dialer: d}
-	c.read = newPool(cfg.ReadConnections, c.dialService)
+	c.read = newPool(cfg.ReadConnections, d, c.protection(), d.bindService)
 	// Passwords of people travel by TLS alone, whatever the account does.
-	c.bind = newPool(cfg.BindConnections, func(ctx context.Context) (*conn, error) { return d.dial(ctx, byTLS) })
+	c.bind = newPool(cfg.BindConnections, d, byTLS, nil)
 	return c, nil
 }
 
-// dialService connects and binds as the service account.
-func (c *Client) dialService(ctx context.Context) (*conn, error) {
-	p := byTLS
+// protection is that of the connections that read.
+func (c *Client) protection() protection {
 	if c.cfg.byKerberos() {
-		p = byKerberos
+		return byKerberos
 	}
-	nc, err := c.dialer.dial(ctx, p)
-	if err != nil {
-		return nil, err
-	}
-	if err := c.dialer.bindService(ctx, nc); err != nil {
-		nc.end()
-		return nil, err
-	}
-	return nc, nil
+	return byTLS
 }
 
-// dialServiceTo connects to one server and binds as the service account.
-func (c *Client) dialServiceTo(ctx context.Context, s *server) (*conn, error) {
-	p := byTLS
-	if c.cfg.byKerberos() {
-		p = byKerberos
-	}
-	nc, err := c.dialer.dialServer(ctx, s, p)
-	if err != nil {
-		return nil, fmt.Errorf("connect to %s: %w", s.url, err)
-	}
-	if err := c.dialer.bindService(ctx, nc); err != nil {
-		nc.end()
-		return nil, err
-	}
-	return nc, nil
+// dialService connects to the server to prefer and binds as the service account.
+func (c *Client) dialService(ctx context.Context) (*conn, error) {
+	return c.dialer.dial(ctx, c.protection(), c.dialer.bindService)
 }
 
 // Name is the name of the directory in the configuration.
 func (c *Client) Name() string { return c.cfg.Name }
 
-// Close ends all connections.
+// Close ends all connections, and what looks for servers in the background.
 func (c *Client) Close() {
+	c.dialer.close()
 	c.read.close()
 	c.bind.close()
 }
@@ -123,6 +109,8 @@ func (c *Client) readBase(ctx context.Context, nc *conn) error {
 	switch {
 	case ldap.IsErrorWithCode(err, ldap.LDAPResultNoSuchObject) || err == nil && len(res.Entries) == 0:
 		return &SetupError{fmt.Errorf("directory %q: %s does not exist, or %s may not read it: correct base", c.cfg.Name, c.cfg.Base, c.cfg.account())}
+	case ldap.IsErrorWithCode(err, ldap.LDAPResultReferral):
+		return c.searchError(err)
 	case err != nil:
 		return fmt.Errorf("read base of directory %q: %w", c.cfg.Name, err)
 	}
@@ -146,7 +134,7 @@ func (c *Client) Verify(ctx context.Context, e *directory.Entry, password string
 	if c.judgesByKerberos() {
 		return c.verifyByKerberos(ctx, e, password)
 	}
-	for {
+	for another := true; ; {
 		nc, err := c.bind.get(ctx)
 		if c.isWithoutTLS(err) {
 			return c.verifyByKerberos(ctx, e, password)
@@ -160,6 +148,13 @@ func (c *Client) Verify(ctx context.Context, e *directory.Entry, password string
 		// A server may close an idle connection at any moment. What was sent on
 		// one that breaks at once was not judged: once more, on another.
 		if kept && broken(err) && time.Since(start) < time.Second && ctx.Err() == nil {
+			continue
+		}
+		// A server that says that it cannot has judged nothing either. A refusal
+		// is never taken to a second one: it would be counted there once more.
+		if another && isElsewhere(err) && ctx.Err() == nil {
+			c.dialer.note(nc.server, byTLS, err)
+			another = false
 			continue
 		}
 		return judge(res, err)

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"net/url"
@@ -14,6 +15,8 @@ import (
 	"time"
 
 	"github.com/go-ldap/ldap/v3"
+
+	"dirpost/internal/envelope"
 )
 
 // Config is one directory as the administrator describes it.
@@ -25,6 +28,11 @@ type Config struct {
 	// ldap://host[:389], ldapi://%2Fpath%2Fof%2Fsocket. All must hold the same
 	// entries.
 	URLs []string
+	// Discover is the DNS name of a domain whose servers are found by its SRV
+	// records, instead of URLs: those of our site first, then by priority and
+	// weight, found anew now and then. Resolver is whom to ask.
+	Discover string
+	Resolver Resolver
 	// Preset is the family of the directory: "openldap" (any with inetOrgPerson
 	// and groupOfNames) or "ad". It gives filter, mapping and change source
 	// their defaults.
@@ -55,7 +63,8 @@ type Config struct {
 	KDCs []string
 	// TLS is how ldap:// is secured: "starttls", the default, or "none", which
 	// is taken for servers on this host only, since passwords would cross the
-	// network in clear. ldaps:// always verifies.
+	// network in clear. ldaps:// always verifies. "ldaps" is for the servers of
+	// Discover: TLS from the start, on port 636.
 	TLS string
 	// Passwords is how people's passwords are judged: "ldap", by a simple bind,
 	// "kerberos", by a ticket, which needs no TLS and an account with bind
@@ -97,7 +106,17 @@ type Config struct {
 	// included, Timeout one request. The defaults are 5 s and 10 s.
 	ConnectTimeout time.Duration
 	Timeout        time.Duration
+	// Log gets a line when a server is put aside, when it is back, and when the
+	// servers of a domain have changed. nil is nobody.
+	Log *slog.Logger
 }
+
+// The values of Config.TLS.
+const (
+	tlsStart    = "starttls"
+	tlsImplicit = "ldaps"
+	tlsNone     = "none"
+)
 
 // The presets.
 const (
@@ -151,7 +170,10 @@ func (c Config) withDefaults() Config {
 		}
 	}
 	if c.TLS == "" {
-		c.TLS = "starttls"
+		c.TLS = tlsStart
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
 	}
 	if c.Follow == "" {
 		c.Follow = FollowAuto
@@ -186,17 +208,7 @@ func (c Config) Validate() error {
 	if !slices.Contains([]string{FollowAuto, FollowSyncrepl, FollowDirSync, FollowPoll}, c.Follow) {
 		wrong("follow: want %q, %q, %q or %q, not %q", FollowAuto, FollowSyncrepl, FollowDirSync, FollowPoll, c.Follow)
 	}
-	if c.TLS != "starttls" && c.TLS != "none" {
-		wrong(`tls: want "starttls" or "none", not %q`, c.TLS)
-	}
-	if len(c.URLs) == 0 {
-		wrong("urls: want at least one server, such as ldaps://ldap.example.com")
-	}
-	for _, u := range c.URLs {
-		if _, err := c.server(u); err != nil {
-			errs = append(errs, err)
-		}
-	}
+	errs = append(errs, c.validateServers()...)
 	if _, err := ldap.ParseDN(c.Base); err != nil || c.Base == "" {
 		wrong("base: %q is not a DN", c.Base)
 	}
@@ -234,6 +246,42 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
+// validateServers reports what is wrong with where the servers are.
+func (c Config) validateServers() []error {
+	var errs []error
+	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if c.TLS != tlsStart && c.TLS != tlsNone && c.TLS != tlsImplicit {
+		wrong("tls: want %q, %q or, with discover, %q, not %q", tlsStart, tlsNone, tlsImplicit, c.TLS)
+	}
+	for _, u := range c.URLs {
+		if _, err := c.server(u); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if c.Discover == "" {
+		if len(c.URLs) == 0 {
+			wrong("urls: want at least one server, such as ldaps://ldap.example.com, or discover, the DNS name of a domain")
+		}
+		if c.TLS == tlsImplicit {
+			wrong(`tls: "ldaps" is for discover: write ldaps:// into urls`)
+		}
+		return errs
+	}
+	if d, err := envelope.ParseDomain(c.Discover); err != nil || strings.HasPrefix(d, "[") {
+		wrong("discover: %q is not the DNS name of a domain", c.Discover)
+	}
+	if len(c.URLs) > 0 {
+		wrong("urls: not with discover, which finds the servers")
+	}
+	if c.TLS == tlsNone && !c.byKerberos() {
+		wrong(`tls: "none" would send passwords over the network in clear to whatever server discover finds`)
+	}
+	if c.TLS == tlsImplicit && c.byKerberos() {
+		wrong(`tls: not "ldaps" with bind = %q, since Kerberos seals the connection itself and Active Directory refuses that inside TLS`, c.Bind)
+	}
+	return errs
+}
+
 // validateKerberos reports what is wrong with a configuration for Kerberos.
 func (c Config) validateKerberos() []error {
 	var errs []error
@@ -254,7 +302,7 @@ func (c Config) validateKerberos() []error {
 			wrong(`base: want one that ends with the domain, such as DC=corp,DC=example, with bind = %q`, c.Bind)
 		}
 	}
-	if c.TLS == "none" && c.Passwords == PasswordsLDAP {
+	if c.TLS == tlsNone && c.Passwords == PasswordsLDAP {
 		wrong(`passwords: %q with tls = "none" would send passwords of people in clear: want %q`, c.Passwords, PasswordsKerberos)
 	}
 	for _, u := range c.URLs {
@@ -262,7 +310,7 @@ func (c Config) validateKerberos() []error {
 		if err != nil {
 			continue // said already
 		}
-		if s.network != "tcp" || !s.startTLS && c.TLS != "none" {
+		if s.network != "tcp" || !s.startTLS && c.TLS != tlsNone {
 			wrong(`urls: %q: with bind = %q want ldap://, since Kerberos seals the connection itself and Active Directory refuses that inside TLS`, u, c.Bind)
 		} else if _, err := netip.ParseAddr(s.name); c.Bind == BindGSSAPI && (err == nil || s.name == "localhost") {
 			wrong(`urls: %q: with bind = %q servers need their full names in the realm; write it here or as server_name`, u, c.Bind)
@@ -333,12 +381,15 @@ func (c Config) account() string {
 
 // server is one server to connect to.
 type server struct {
-	url      string
-	name     string // of the host, as certificate and Kerberos have it
-	network  string // tcp or unix
-	address  string
-	tls      *tls.Config // nil: none
-	startTLS bool
+	url        string
+	name       string      // of the host, as certificate and Kerberos have it
+	network    string      // tcp or unix
+	address    string      // "" for one that the DNS has named: see servers.addresses
+	port       uint16      // of one that the DNS has named
+	tls        *tls.Config // nil: none
+	startTLS   bool
+	controller Controller             // of one that the DNS has named; guarded by servers.mu
+	use        [protections]condition // guarded by servers.mu
 }
 
 // server reads one URL.
@@ -359,7 +410,7 @@ func (c Config) server(text string) (*server, error) {
 	switch u.Scheme {
 	case "ldap":
 		port = "389"
-		s.startTLS = c.TLS != "none"
+		s.startTLS = c.TLS != tlsNone
 	case "ldaps":
 		port = "636"
 	default:
@@ -380,12 +431,18 @@ func (c Config) server(text string) (*server, error) {
 		}
 		return s, nil
 	}
-	s.tls = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: s.name}
-	if c.CA != "" {
-		s.tls.RootCAs = x509.NewCertPool()
-		s.tls.RootCAs.AppendCertsFromPEM([]byte(c.CA))
-	}
+	s.tls = c.tlsConfig(s.name)
 	return s, nil
+}
+
+// tlsConfig verifies the certificate of a server.
+func (c Config) tlsConfig(name string) *tls.Config {
+	t := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: name}
+	if c.CA != "" {
+		t.RootCAs = x509.NewCertPool()
+		t.RootCAs.AppendCertsFromPEM([]byte(c.CA))
+	}
+	return t
 }
 
 func isLoopback(host string) bool {

@@ -6,20 +6,27 @@
 //
 // RFC 4511 and RFC 4513 (LDAP, binds, StartTLS), RFC 4752 (GSSAPI, with the
 // layer that seals; Kerberos is internal/gssapi), RFC 4533 (content
-// synchronization), RFC 2696 (paging), draft-behera-ldap-password-policy,
-// and of Active Directory [MS-ADTS] DirSync, change notification, range retrieval
-// and the sub-codes of a refused bind.
+// synchronization), RFC 2696 (paging), RFC 2782 (SRV),
+// draft-behera-ldap-password-policy, and of Active Directory [MS-ADTS] DirSync,
+// change notification, range retrieval, the sub-codes of a refused bind, and
+// finding domain controllers by records and netlogon pings.
 //
 // # Concurrency
 //
 // A Client is safe for any number of goroutines. Reading, judging passwords
 // and following use connections of their own, since a bind changes who a
-// connection is and one slow request can stall a connection.
+// connection is and one slow request can stall a connection. A goroutine per
+// server that is down probes it until it answers or the Client is closed.
+//
+// The server to prefer is the first that is not down. Those that read and judge
+// go back to it when it answers again; who follows changes stays where it is until
+// it begins anew, after Config.RefreshEvery at the latest.
 //
 // # Limits
 //
-// One LDAP message may have 16 MiB, one sealed frame of it too, one value of a mapped attribute 4 KiB. Only
-// mapped attributes are asked for.
+// One LDAP message may have 16 MiB, one sealed frame of it too, one value of a
+// mapped attribute 4 KiB. Only mapped attributes are asked for. Of a domain at most
+// 64 servers are looked at.
 //
 // # Security
 //
@@ -27,8 +34,10 @@
 // no connection; nor does one that does not offer to seal, where Kerberos stands
 // for TLS. Passwords cross no network in clear: people's go by TLS alone, or by
 // Kerberos not at all; a password is right by Kerberos when the KDC has made a
-// ticket with our own key, for the SID of the entry. Referrals are not
-// followed. An empty password is never sent. People bind with the DN of their
+// ticket with our own key, for the SID of the entry. A password
+// that one server has refused is not shown to a second. Referrals are not
+// followed. What the DNS and a netlogon ping say decides which server is asked
+// first, and nothing else. An empty password is never sent. People bind with the DN of their
 // entry, never with what they typed, so nothing typed stands in a filter or DN.
 // Programs, files and includes among addresses are never run or opened.
 //

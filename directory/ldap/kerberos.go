@@ -21,7 +21,7 @@ func (c *Client) judgesByKerberos() bool {
 	case PasswordsKerberos:
 		return true
 	case PasswordsAuto:
-		return c.cfg.TLS == "none" && c.cfg.byKerberos()
+		return c.cfg.TLS == tlsNone && c.cfg.byKerberos()
 	}
 	return false
 }

@@ -194,7 +194,7 @@ func TestKerberosAuto(t *testing.T) {
 		t.Errorf("a certificate of nobody: %v", err)
 	}
 	err = joined(t, s, m, func(c *Config) { without(c); c.Passwords = PasswordsLDAP }).Verify(t.Context(), person(s, "Alice Archer"), s.UserPassword)
-	if err == nil || !strings.Contains(err.Error(), "no TLS") {
+	if err == nil || !strings.Contains(err.Error(), "refuses StartTLS") {
 		t.Errorf("LDAP without TLS: %v", err)
 	}
 }

@@ -44,9 +44,11 @@ var ErrNotJoined = errors.New("this system is not joined to the domain: run 'dir
 func (c *Client) SetMachine(m Machine) error { return c.dialer.setMachine(m) }
 
 func (d *dialer) setMachine(m Machine) error {
-	id := &identity{}
+	d.keys.Lock()
+	defer d.keys.Unlock()
+	id, kdcs := &identity{}, d.servers.kdcs()
 	for _, keytab := range append([][]byte{m.Keytab}, m.Pending...) {
-		i, err := gssapi.NewInitiator(gssapi.Account{Principal: m.Principal, Realm: m.Realm, Keytab: keytab, KDCs: d.cfg.kdcs()})
+		i, err := gssapi.NewInitiator(gssapi.Account{Principal: m.Principal, Realm: m.Realm, Keytab: keytab, KDCs: kdcs})
 		if err != nil {
 			return fmt.Errorf("keytab: %w", err)
 		}
@@ -55,7 +57,7 @@ func (d *dialer) setMachine(m Machine) error {
 	if m.Tickets == nil {
 		m.Tickets = m.Keytab
 	}
-	id.own = gssapi.Account{Principal: m.Principal, Realm: m.Realm, Keytab: m.Tickets, KDCs: d.cfg.kdcs()}
+	id.own = gssapi.Account{Principal: m.Principal, Realm: m.Realm, Keytab: m.Tickets, KDCs: kdcs}
 	if m.CA != "" && d.cfg.CA == "" {
 		id.roots = x509.NewCertPool()
 		if !id.roots.AppendCertsFromPEM([]byte(m.CA)) {
@@ -64,6 +66,22 @@ func (d *dialer) setMachine(m Machine) error {
 	}
 	d.machine.Store(id)
 	return nil
+}
+
+// setKDCs says who gives tickets now.
+func (d *dialer) setKDCs(kdcs []string) {
+	d.keys.Lock()
+	defer d.keys.Unlock()
+	old := d.machine.Load()
+	if old == nil {
+		return // setMachine asks
+	}
+	id := *old
+	id.own.KDCs = kdcs
+	for _, i := range id.initiators {
+		i.SetKDCs(kdcs)
+	}
+	d.machine.Store(&id)
 }
 
 // bindSealed binds c with the key of the account and seals it.
@@ -104,17 +122,13 @@ func (d *dialer) tlsConfig(s *server) *tls.Config {
 // errNoTLS reports a server that answers that it has no TLS.
 var errNoTLS = errors.New("server has no TLS")
 
-// noTLS marks the error of a StartTLS that the server declined in so many words. A
-// handshake that fails is something else: a server with a wrong certificate is not
-// one without.
-func noTLS(err error) error {
-	var le *ldap.Error
-	if !errors.As(err, &le) {
-		return err
-	}
-	switch le.ResultCode {
+// isNoTLS reports whether a server that declines StartTLS with this result has no
+// TLS. A handshake that fails is something else: a server with a wrong certificate
+// is not one without.
+func isNoTLS(code uint16) bool {
+	switch code {
 	case ldap.LDAPResultOperationsError, ldap.LDAPResultProtocolError, ldap.LDAPResultUnavailable, ldap.LDAPResultUnwillingToPerform:
-		return fmt.Errorf("%w: %w", errNoTLS, err)
+		return true
 	}
-	return err
+	return false
 }

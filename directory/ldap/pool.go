@@ -3,27 +3,32 @@ package ldap
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
+
+	"github.com/go-ldap/ldap/v3"
 )
 
 // pool keeps connections for one use: reading as the service account, or
 // judging passwords. The two never mix, since a bind changes who a connection
 // is.
 type pool struct {
-	dial  func(context.Context) (*conn, error)
-	slots chan struct{} // one for each connection that may be in use
+	dialer     *dialer
+	protection protection
+	bind       binder        // nil: the user of the connection binds
+	slots      chan struct{} // one for each connection that may be in use
 
 	mu     sync.Mutex // guards idle and closed
 	idle   []*conn    // the last used at the end
 	closed bool
 }
 
-func newPool(size int, dial func(context.Context) (*conn, error)) *pool {
-	return &pool{dial: dial, slots: make(chan struct{}, size)}
+func newPool(size int, d *dialer, p protection, bind binder) *pool {
+	return &pool{dialer: d, protection: p, bind: bind, slots: make(chan struct{}, size)}
 }
 
-// get returns a connection that is not in use, a new one if there is none. It
-// waits while too many are in use.
+// get returns a connection that is not in use, to the server to prefer now; a new
+// one if there is none. It waits while too many are in use.
 func (p *pool) get(ctx context.Context) (*conn, error) {
 	select {
 	case p.slots <- struct{}{}:
@@ -33,7 +38,7 @@ func (p *pool) get(ctx context.Context) (*conn, error) {
 	if c := p.takeIdle(); c != nil {
 		return c, nil
 	}
-	c, err := p.dial(ctx)
+	c, err := p.dialer.dial(ctx, p.protection, p.bind)
 	if err != nil {
 		<-p.slots
 		return nil, err
@@ -47,7 +52,7 @@ func (p *pool) takeIdle() *conn {
 	for n := len(p.idle); n > 0; n = len(p.idle) {
 		c := p.idle[n-1]
 		p.idle = p.idle[:n-1]
-		if !c.IsClosing() {
+		if !c.IsClosing() && p.dialer.servers.isPreferred(c.server, p.protection) {
 			return c
 		}
 		c.end()
@@ -57,7 +62,8 @@ func (p *pool) takeIdle() *conn {
 
 // put gives c back after a use that ended with err. A connection that did not
 // answer is ended, and the idle ones to the same server with it: if the server
-// has died in silence, not every next login should wait to find that out.
+// has died in silence, not every next login should wait to find that out. Then
+// it is put aside too.
 func (p *pool) put(c *conn, err error) {
 	var end []*conn
 	p.mu.Lock()
@@ -75,6 +81,15 @@ func (p *pool) put(c *conn, err error) {
 		c.end()
 	}
 	<-p.slots
+	if isSilence(err) {
+		p.dialer.note(c.server, p.protection, err)
+	}
+}
+
+// isSilence reports whether a server did not answer in time. A connection that
+// broke says less: servers close idle ones.
+func isSilence(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || ldap.IsErrorWithCode(err, ldap.ErrorNetwork) && strings.Contains(err.Error(), "timed out")
 }
 
 // split separates the connections to s from the others.

@@ -48,16 +48,16 @@ type RootDSE struct {
 func (c *Client) Open(ctx context.Context, a gssapi.Account) (*Session, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.ConnectTimeout)
 	defer cancel()
-	nc, err := c.dialer.dial(ctx, byKerberos)
+	nc, err := c.dialer.dial(ctx, byKerberos, nil)
 	if err != nil {
 		return nil, err
 	}
-	s := &Session{c: nc, wait: c.cfg.Timeout, KDC: nc.server.kdc()}
+	s := &Session{c: nc, wait: c.cfg.Timeout, KDC: nc.kdc()}
 	if len(c.cfg.KDCs) > 0 {
 		s.KDC = c.cfg.kdcs()[0]
 	}
 	if len(a.KDCs) == 0 {
-		a.KDCs = append([]string{s.KDC}, slices.DeleteFunc(c.cfg.kdcs(), func(k string) bool { return k == s.KDC })...)
+		a.KDCs = append([]string{s.KDC}, slices.DeleteFunc(c.dialer.servers.kdcs(), func(k string) bool { return k == s.KDC })...)
 	}
 	if err := s.open(ctx, c.cfg.Base, a); err != nil {
 		s.Close()
@@ -67,8 +67,8 @@ func (c *Client) Open(ctx context.Context, a gssapi.Account) (*Session, error) {
 }
 
 // kdc is the address of the KDC on the same host.
-func (s *server) kdc() string {
-	host, _, _ := net.SplitHostPort(s.address)
+func (c *conn) kdc() string {
+	host, _, _ := net.SplitHostPort(c.net.RemoteAddr().String())
 	return net.JoinHostPort(host, "88")
 }
 

@@ -2,6 +2,7 @@ package ldap
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -58,25 +59,41 @@ func (d *dialer) unreachable(errs serverErrors) error {
 }
 
 // connectAdvice says what to do about a server that cannot be connected to, and
-// whether only that helps. The LDAP library keeps of a failed StartTLS nothing
-// but the text, so the errors of certificates are known by theirs.
+// whether only that helps.
 func connectAdvice(err error) (advice string, wrong bool) {
 	var (
-		text = err.Error()
-		op   net.Error
+		authority x509.UnknownAuthorityError
+		invalid   x509.CertificateInvalidError
+		any       *tls.CertificateVerificationError
+		op        net.Error
 	)
 	switch {
-	case strings.Contains(text, x509.UnknownAuthorityError{}.Error()):
+	case errors.As(err, &authority):
 		return "let ca name a file with the certificate of its authority", true
-	case strings.Contains(text, x509.CertificateInvalidError{Reason: x509.Expired}.Error()):
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return "renew the certificate of the server, or set the clock of this host", true
-	case strings.Contains(text, "x509: "):
+	case errors.As(err, &any):
 		return "correct urls, or set server_name to a name in the certificate", true
 	case errors.As(err, &op), errors.Is(err, context.DeadlineExceeded):
 		return "is the server running, and are urls right?", false
 	}
 	return "", false
 }
+
+// tlsError says of a certificate that does not verify whose it is, who has signed
+// it and until when.
+func tlsError(s *server, err error) error {
+	var v *tls.CertificateVerificationError
+	if !errors.As(err, &v) || len(v.UnverifiedCertificates) == 0 {
+		return fmt.Errorf("TLS with %s: %w", s.name, err)
+	}
+	leaf := v.UnverifiedCertificates[0]
+	issuer := leaf.Issuer.String()
+	return fmt.Errorf("certificate of %s, until %s, signed by %q: %w", s.name, leaf.NotAfter.UTC().Format("2006-01-02 15:04 MST"), issuer[:min(len(issuer), 100)], err)
+}
+
+// judgedError is the word of a server about the account, in our words.
+type judgedError struct{ error }
 
 // bindError is the error of a bind as the account that reads the directory.
 func (c Config) bindError(err error) error {
@@ -87,7 +104,7 @@ func (c Config) bindError(err error) error {
 	switch le.ResultCode {
 	case ldap.LDAPResultInvalidCredentials, ldap.LDAPResultInappropriateAuthentication:
 		if reason, _ := adReason(le.Error()); reason != directory.ReasonPassword {
-			return fmt.Errorf("directory %q refuses %s: %v: mend the account there", c.Name, c.BindDN, reason)
+			return judgedError{fmt.Errorf("directory %q refuses %s: %v: mend the account there", c.Name, c.BindDN, reason)}
 		}
 		return &SetupError{fmt.Errorf("directory %q refuses the password of %s: correct bind_dn or bind_password", c.Name, c.BindDN)}
 	case ldap.LDAPResultInvalidDNSyntax:

@@ -142,8 +142,9 @@ func (b *base) pages(ctx context.Context, c *conn, req *ldap.SearchRequest, page
 		req.Controls = append(controls[:len(controls):len(controls)], paging)
 		var res *ldap.SearchResult
 		if err := c.do(ctx, func() (err error) { res, err = c.Search(req); return err }); err != nil {
-			return err
+			return b.client.searchError(err)
 		}
+		b.client.ignoreReferrals(res.Referrals)
 		answer, _ := ldap.FindControl(res.Controls, ldap.ControlTypePaging).(*ldap.ControlPaging)
 		more := answer != nil && len(answer.Cookie) > 0
 		if err := page(res.Entries, more); err != nil || !more {

@@ -88,8 +88,9 @@ func (s *syncrepl) messages(ctx context.Context, c *conn, cookie []byte) (<-chan
 	go func() {
 		defer close(out)
 		for r.Next() {
-			if r.Referral() != "" {
-				continue // never followed, least of all with our password
+			if u := r.Referral(); u != "" {
+				s.client.ignoreReferrals([]string{u})
+				continue
 			}
 			select {
 			case out <- message{r.Entry(), r.Controls()}:

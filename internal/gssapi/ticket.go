@@ -30,7 +30,7 @@ type Account struct {
 	Realm     string   // in any case; the keytab has it as it is
 	Keytab    []byte   // content of the file, with an AES key of Principal
 	Password  string   // instead of Keytab
-	KDCs      []string // host:port, asked in this order
+	KDCs      []string // host:port, asked in this order; see SetKDCs
 }
 
 // Initiator gets tickets for an account and starts contexts with them. It keeps
@@ -41,8 +41,9 @@ type Initiator struct {
 	cname   types.PrincipalName
 	now     func() time.Time
 
-	mu      sync.Mutex // guards tickets
+	mu      sync.Mutex // guards tickets and kdcs
 	tickets map[string]ticket
+	kdcs    []string
 }
 
 // ticket is a ticket with the key in it.
@@ -73,12 +74,18 @@ func NewInitiator(a Account) (*Initiator, error) {
 			return nil, err
 		}
 	}
-	if len(a.KDCs) == 0 {
-		return nil, errors.New("no KDC")
-	}
+	i.kdcs = a.KDCs
 	i.account.Realm = i.key.realm // case counts for Kerberos, and people write it small
 	i.cname = types.PrincipalName{NameType: nametype.KRB_NT_PRINCIPAL, NameString: i.key.components}
 	return i, nil
+}
+
+// SetKDCs names those who give tickets, where they are found later than the
+// account is known, or have changed.
+func (i *Initiator) SetKDCs(kdcs []string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.kdcs = kdcs
 }
 
 // aes are the encryption types that we ask for, the better one first.
@@ -259,9 +266,15 @@ func decrypt(d types.EncryptedData, key types.EncryptionKey, usage uint32) ([]by
 // ask sends a request to the first KDC that answers (RFC 4120 §7.2.2). The time
 // of ctx is shared among those that are left.
 func (i *Initiator) ask(ctx context.Context, req []byte) ([]byte, error) {
+	i.mu.Lock()
+	kdcs := i.kdcs
+	i.mu.Unlock()
+	if len(kdcs) == 0 {
+		return nil, errors.New("no KDC is known")
+	}
 	var errs []error
-	for n, addr := range i.account.KDCs {
-		rep, err := askKDC(ctx, addr, req, len(i.account.KDCs)-n)
+	for n, addr := range kdcs {
+		rep, err := askKDC(ctx, addr, req, len(kdcs)-n)
 		if err == nil {
 			return rep, i.refusal(rep)
 		}
