@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/jcmturner/gokrb5/v8/iana/adtype"
+	"github.com/jcmturner/gokrb5/v8/iana/errorcode"
 	"github.com/jcmturner/gokrb5/v8/iana/keyusage"
 	"github.com/jcmturner/gokrb5/v8/iana/nametype"
 	"github.com/jcmturner/gokrb5/v8/messages"
@@ -60,6 +61,10 @@ func (i *Initiator) Prove(ctx context.Context, own Account) (*Proof, error) {
 	t, err := i.serviceTicket(ctx, granting, name)
 	if err != nil {
 		// Of us, not of the person: never a RefusedError.
+		refused, ok := errors.AsType[*RefusedError](err)
+		if ok && (refused.Code == CodeUnknownService || refused.Code == errorcode.KDC_ERR_MUST_USE_USER2USER) {
+			err = fmt.Errorf("%w: it is no service, which 'setspn -S imap/HOST %s' makes it", err, own.Principal)
+		}
 		return nil, fmt.Errorf("get a ticket for our own account %s: %v", key.principal(), err)
 	}
 	p, err := i.verify(t, own.Keytab)
