@@ -80,7 +80,7 @@ func BenchmarkExpand(b *testing.B) {
 	b.ReportAllocs()
 	b.ResetTimer()
 	for range b.N {
-		if x := s.Expand(rcpts, nil); len(x.Local) != 5000 {
+		if x := s.Expand(rcpts, Terms{}); len(x.Local) != 5000 {
 			b.Fatal(len(x.Local))
 		}
 	}
@@ -125,7 +125,7 @@ func BenchmarkExpandDynamic(b *testing.B) {
 	l.Apply(2, append(changes, Change{g.Key, g}))
 	rcpts := []envelope.Recipient{{Address: addr("dynamic@corp.example")}}
 	expand := func(b *testing.B) {
-		if x := l.Snapshot().Expand(rcpts, nil); len(x.Local) != 5000 {
+		if x := l.Snapshot().Expand(rcpts, Terms{}); len(x.Local) != 5000 {
 			b.Fatal(len(x.Local))
 		}
 	}

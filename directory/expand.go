@@ -21,6 +21,7 @@ type LocalRecipient struct {
 	Recipient envelope.Recipient // as the client gave it; Address may be a list
 	Detail    string             // subaddress, when the mailbox itself was addressed
 	Path      []Key              // lists and forwarders on the way, outermost first
+	List      *Entry             // the outermost list on the way, nil for none
 }
 
 // RemoteRecipient is one copy that leaves. Recipient.Address is where it goes,
@@ -29,6 +30,7 @@ type RemoteRecipient struct {
 	Recipient envelope.Recipient
 	NextHop   string // host[:port], "" by MX
 	Path      []Key
+	List      *Entry // the outermost list on the way, nil for none
 }
 
 // HeldRecipient waits for a decision: of the administrator for a mailbox whose
@@ -47,8 +49,22 @@ type RefusedRecipient struct {
 	Status    envelope.Status
 }
 
-// Expand follows lists and forwards from rcpts to mailboxes. sender is the
-// authenticated person, nil for mail from outside.
+// Terms are what matters to an expansion besides the recipients.
+type Terms struct {
+	// Sender is the authenticated person, nil for mail from outside.
+	Sender *Entry
+	// Released says that the lists which are addressed may be used, whoever
+	// sends: somebody has decided that, or we write ourselves.
+	Released bool
+	// From is the reverse-path. A message from outside that comes from the owner
+	// address of the list it is for was sent by that list: it comes back.
+	From envelope.ReversePath
+	// Been are the addresses that the message has been delivered to before
+	// (Delivered-To). A list among them is not expanded again.
+	Been []envelope.Address
+}
+
+// Expand follows lists and forwards from rcpts to mailboxes.
 //
 // A mailbox addressed itself wins over one reached by a list, and the first
 // address given wins over the next. Lists and forwards that lead round in a
@@ -57,18 +73,14 @@ type RefusedRecipient struct {
 //
 // Whether a list may be used is asked of the list that was addressed, not of
 // those inside it: who put a list into another one meant it to get the mail.
-func (s *Snapshot) Expand(rcpts []envelope.Recipient, sender *Entry) Expansion {
-	return s.expand(rcpts, expander{sender: sender})
-}
-
-// ExpandReleased is Expand for what has been held and was released: whether the
-// list may be used has been decided.
-func (s *Snapshot) ExpandReleased(rcpts []envelope.Recipient) Expansion {
-	return s.expand(rcpts, expander{released: true})
-}
-
-func (s *Snapshot) expand(rcpts []envelope.Recipient, x expander) Expansion {
-	x.s, x.seen, x.sent = s, map[Key]progress{}, map[string]struct{}{}
+func (s *Snapshot) Expand(rcpts []envelope.Recipient, terms Terms) Expansion {
+	x := expander{s: s, terms: terms, seen: map[Key]progress{}, sent: map[string]struct{}{}}
+	for _, a := range terms.Been {
+		if x.been == nil {
+			x.been = map[string]struct{}{}
+		}
+		x.been[a.Key()] = struct{}{}
+	}
 	resolved := make([]Resolution, len(rcpts))
 	for i, r := range rcpts {
 		resolved[i] = s.Resolve(r.Address)
@@ -97,12 +109,13 @@ const (
 )
 
 type expander struct {
-	s        *Snapshot
-	sender   *Entry
-	released bool // the lists that are addressed may be used, whoever sends
-	seen     map[Key]progress
-	sent     map[string]struct{} // remote addresses
-	out      Expansion
+	s     *Snapshot
+	terms Terms
+	been  map[string]struct{} // of terms, by Key
+	seen  map[Key]progress
+	sent  map[string]struct{} // remote addresses
+	list  *Entry              // the outermost list on the way, nil outside of any
+	out   Expansion
 }
 
 func (x *expander) refuse(r envelope.Recipient, st envelope.Status) {
@@ -125,7 +138,10 @@ func (x *expander) recipient(rcpt envelope.Recipient, r Resolution) {
 		}
 		x.send(rcpt, r.Target, r.NextHop, nil)
 	case r.Home == HomeList:
-		x.list(rcpt, r.Entry)
+		x.addressed(rcpt, r.Entry)
+	case r.Home == HomeOwners:
+		x.owners(rcpt, r.Entry)
+	case r.Home == HomeDecision: // the caller's business: nobody gets the message
 	default:
 		if x.visit(rcpt, r.Entry, r.Detail, nil) == deadEnd {
 			x.refuse(rcpt, statusRouting)
@@ -133,11 +149,15 @@ func (x *expander) recipient(rcpt envelope.Recipient, r Resolution) {
 	}
 }
 
-// list follows a list that was addressed itself.
-func (x *expander) list(rcpt envelope.Recipient, l *Entry) {
+// addressed follows a list that was addressed itself.
+func (x *expander) addressed(rcpt envelope.Recipient, l *Entry) {
+	if x.loops(l) {
+		x.refuse(rcpt, envelope.StatusLoop)
+		return
+	}
 	post := PostAllowed
-	if !x.released {
-		post = x.s.MayPost(l, x.sender)
+	if !x.terms.Released {
+		post = x.s.MayPost(l, x.terms.Sender)
 	}
 	switch post {
 	case PostRefused:
@@ -157,11 +177,54 @@ func (x *expander) list(rcpt envelope.Recipient, l *Entry) {
 	}
 }
 
+// loops reports whether the message has been sent by the list l before.
+func (x *expander) loops(l *Entry) bool {
+	if x.hasBeen(l) {
+		return true
+	}
+	from, ok := x.terms.From.Address()
+	if !ok || x.terms.Sender != nil || x.terms.Released {
+		return false
+	}
+	owner, ok := x.s.OwnerAddress(l)
+	return ok && owner.Key() == from.Key()
+}
+
+// hasBeen reports whether the message was delivered to the list l before.
+func (x *expander) hasBeen(l *Entry) bool {
+	if len(x.been) == 0 {
+		return false
+	}
+	a, ok := x.s.ListAddress(l)
+	if !ok {
+		return false
+	}
+	_, ok = x.been[a.Key()]
+	return ok
+}
+
+// owners delivers to the owners of a list. They are people: a list among them is
+// followed to the people in it, and is not sent to as a list.
+func (x *expander) owners(rcpt envelope.Recipient, l *Entry) {
+	result := deadEnd
+	for _, e := range x.s.people(l.Directory, l.Owners) {
+		if p := x.visit(rcpt, e, "", nil); p == reached || result == deadEnd {
+			result = p
+		}
+	}
+	switch result {
+	case deadEnd:
+		x.refuse(rcpt, statusRouting)
+	case deferred:
+		x.refuse(rcpt, statusListAway)
+	}
+}
+
 // again reports whether l leads somewhere when it is followed alone. It was a
 // dead end, but perhaps only since it was met within a circle of lists that
 // has been followed from another one; then its members have been reached.
 func (x *expander) again(rcpt envelope.Recipient, l *Entry) bool {
-	alone := expander{s: x.s, sender: x.sender, seen: map[Key]progress{}, sent: map[string]struct{}{}}
+	alone := expander{s: x.s, terms: x.terms, been: x.been, seen: map[Key]progress{}, sent: map[string]struct{}{}}
 	return alone.visit(rcpt, l, "", nil) == reached
 }
 
@@ -208,12 +271,19 @@ func (x *expander) follow(rcpt envelope.Recipient, e *Entry, detail string, path
 			return reached
 		}
 	}
-	x.out.Local = append(x.out.Local, LocalRecipient{Entry: e, Recipient: rcpt, Detail: detail, Path: path})
+	x.out.Local = append(x.out.Local, LocalRecipient{Entry: e, Recipient: rcpt, Detail: detail, Path: path, List: x.list})
 	return reached
 }
 
 // members follows the members of a list.
 func (x *expander) members(rcpt envelope.Recipient, l *Entry, path []Key) progress {
+	if x.hasBeen(l) {
+		return deadEnd
+	}
+	if x.list == nil {
+		x.list = l
+		defer func() { x.list = nil }()
+	}
 	path = append(slices.Clip(path), l.Key)
 	result := deadEnd
 	note := func(p progress) {
@@ -259,6 +329,6 @@ func (x *expander) send(rcpt envelope.Recipient, to envelope.Address, nextHop st
 	}
 	x.sent[key] = struct{}{}
 	rcpt.Address = to
-	x.out.Remote = append(x.out.Remote, RemoteRecipient{Recipient: rcpt, NextHop: nextHop, Path: path})
+	x.out.Remote = append(x.out.Remote, RemoteRecipient{Recipient: rcpt, NextHop: nextHop, Path: path, List: x.list})
 	return reached
 }

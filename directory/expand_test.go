@@ -48,7 +48,7 @@ func TestExpand(t *testing.T) {
 			rcpts := recipients(tt.rcpts)
 			want := strings.Fields(tt.want)
 			slices.Sort(want)
-			got := describe(s.Expand(rcpts, s.ByLogin(tt.sender)))
+			got := describe(s.Expand(rcpts, Terms{Sender: s.ByLogin(tt.sender)}))
 			if !slices.Equal(got, want) {
 				t.Errorf("Expand(%s)\n got %v\nwant %v", tt.rcpts, got, want)
 			}
@@ -113,7 +113,7 @@ func TestExpandKeepsOriginal(t *testing.T) {
 	x := s.Expand([]envelope.Recipient{
 		{Address: addr("mover@corp.example"), Notify: envelope.NotifyFailure},
 		{Address: addr("sales@corp.example"), Original: "sales@brand.example", OriginalType: "rfc822"},
-	}, nil)
+	}, Terms{})
 	if r := x.Remote[0].Recipient; r.Original != "mover@corp.example" || r.Notify != envelope.NotifyFailure {
 		t.Errorf("forwarded: %+v", r)
 	}
@@ -129,10 +129,111 @@ func TestExpandReleased(t *testing.T) {
 	list := entry(KindList, "list", func(e *Entry) { e.Policy, e.Members, e.Owners = ListModerated, dns("bob"), dns("carol") })
 	s := NewSnapshot([]string{"corp.example"}, []*Entry{list, person("bob"), person("carol")})
 	to := []envelope.Recipient{{Address: addr("list@corp.example")}}
-	if x := s.Expand(to, nil); len(x.Held) != 1 || len(x.Local) != 0 {
+	if x := s.Expand(to, Terms{}); len(x.Held) != 1 || len(x.Local) != 0 {
 		t.Fatalf("from outside: %+v, want held", x)
 	}
-	if x := s.ExpandReleased(to); len(x.Held) != 0 || len(x.Local) != 1 || x.Local[0].Entry.DN != dn("bob") {
+	if x := s.Expand(to, Terms{Released: true}); len(x.Held) != 0 || len(x.Local) != 1 || x.Local[0].Entry.DN != dn("bob") {
 		t.Errorf("released: %+v, want bob", x)
+	}
+}
+
+// LIST-owner@ and its like reach the owners, and bounces of a list go there.
+func TestOwners(t *testing.T) {
+	t.Parallel()
+	owned := func(name string, owners ...string) *Entry {
+		return entry(KindList, name, func(e *Entry) { e.Policy, e.Members, e.Owners = ListOpen, dns("alice"), dns(owners...) })
+	}
+	s := NewSnapshot([]string{"corp.example"}, []*Entry{
+		person("alice"), person("bob"), person("carol"), person("postmaster"), entry(KindPerson, "left", func(e *Entry) { e.Delivery = StateDisabled }),
+		list("staff", ListOwners, "bob", "carol"),
+		owned("sales", "bob", "staff"), owned("orphan"), owned("dead", "left"), owned("taken"), owned("old"), owned("self", "self"),
+		person("taken-owner"), person("owner-old"),
+		entry(KindList, "brand", func(e *Entry) {
+			e.Primary, e.Aliases = addr("brand@other.example"), addrs("brand@corp.example")
+			e.Policy, e.Members, e.Owners = ListOpen, dns("alice"), dns("bob")
+		}),
+	})
+	s.rules.Postmaster = addr("postmaster@corp.example")
+	for rcpt, want := range map[string]string{
+		"sales-owner": "bob carol", "owner-sales": "bob carol", "Sales-Owner": "bob carol", "sales-request": "bob carol",
+		"orphan-owner": "postmaster", "dead-owner": "451:dead-owner", "taken-owner": "taken-owner", "owner-old": "owner-old", "old-owner": "postmaster",
+		"self-owner": "alice", "brand-owner": "bob",
+		"alice-owner": "550:alice-owner", "nobody-owner": "550:nobody-owner", "-owner": "550:-owner", "owner-": "550:owner-",
+		"sales-owner alice sales": "alice bob carol",
+	} {
+		if got := strings.Join(describe(s.Expand(recipients(rcpt), Terms{})), " "); got != want {
+			t.Errorf("%s: %s, want %s", rcpt, got, want)
+		}
+	}
+	for name, want := range map[string]string{
+		"sales": "sales-owner@corp.example", "orphan": "", "dead": "dead-owner@corp.example", "taken": "taken-owner@corp.example",
+		"old": "owner-old@corp.example", "brand": "brand-owner@corp.example",
+	} {
+		a, ok := s.OwnerAddress(s.ByKey(Key("test:" + name)))
+		if ok != (want != "") || ok && a.String() != want {
+			t.Errorf("owner address of %s: %s %v, want %q", name, a, ok, want)
+		}
+	}
+}
+
+// Each copy knows the list that was addressed, whatever lists are inside it.
+func TestExpandNamesTheList(t *testing.T) {
+	t.Parallel()
+	s := corp(t)
+	x := s.Expand(recipients("sales bob mover"), Terms{})
+	for _, r := range x.Local {
+		want := Key("test:sales")
+		if r.Entry.Key == "test:bob" {
+			want = ""
+		}
+		if got := r.List; got == nil && want != "" || got != nil && got.Key != want {
+			t.Errorf("%s came by %v, want %q", r.Entry.Key, got, want)
+		}
+	}
+	if x.Remote[0].List != nil {
+		t.Error("a forward is no list")
+	}
+}
+
+// A list that a message comes back to is not expanded again.
+func TestExpandLoops(t *testing.T) {
+	t.Parallel()
+	s := corp(t)
+	for name, tt := range map[string]struct {
+		rcpts string
+		terms Terms
+		want  string
+	}{
+		"delivered to it before":         {"sales", Terms{Been: addrs("SALES@corp.example")}, "554:sales"},
+		"to another":                     {"sales", Terms{Been: addrs("members@corp.example")}, "alice<sales bob<sales carol<sales/emea-sales wangwei<sales/emea-sales"},
+		"to the list inside":             {"sales", Terms{Been: addrs("emea-sales@corp.example")}, "alice<sales bob<sales"},
+		"from its owner, from outside":   {"asked", Terms{From: envelope.ReversePathOf(addr("asked-owner@corp.example"))}, "554:asked"},
+		"from its owner, a colleague":    {"asked", Terms{From: envelope.ReversePathOf(addr("asked-owner@corp.example")), Sender: s.ByLogin("carol")}, "bob<asked"},
+		"from the owner of another list": {"sales", Terms{From: envelope.ReversePathOf(addr("asked-owner@corp.example"))}, "alice<sales bob<sales carol<sales/emea-sales wangwei<sales/emea-sales"},
+	} {
+		if got := strings.Join(describe(s.Expand(recipients(tt.rcpts), tt.terms)), " "); got != tt.want {
+			t.Errorf("%s: %s, want %s", name, got, tt.want)
+		}
+	}
+}
+
+func TestDecisionToken(t *testing.T) {
+	t.Parallel()
+	token := "abcdefghijklmnopqrstuvwxyz234567"
+	s := corp(t)
+	a := DecisionAddress(token, "corp.example")
+	if r := s.Resolve(a); r.Home != HomeDecision || r.Detail != token || !r.OK() {
+		t.Errorf("Resolve(%s) = %+v", a, r)
+	}
+	if x := s.Expand([]envelope.Recipient{{Address: a}}, Terms{}); len(describe(x)) != 0 {
+		t.Errorf("somebody gets it: %v", describe(x))
+	}
+	for _, local := range []string{"moderate-", "moderate-" + token[1:], "moderate-" + token + "2", "moderate-" + strings.Replace(token, "a", "1", 1), token} {
+		if r := s.Resolve(addr(local + "@corp.example")); r.Home != HomeNobody {
+			t.Errorf("Resolve(%s) = %v", local, r.Home)
+		}
+	}
+	if r := s.Resolve(DecisionAddress(token, "far.example")); r.Home != HomeNotOurs {
+		t.Errorf("of another domain: %v", r.Home)
 	}
 }

@@ -59,7 +59,7 @@ func TestMembers(t *testing.T) {
 		"nest":      ">partner@far.example >x@far.example alice bob carol dan eva",
 	} {
 		var got []string
-		for _, line := range describe(s.Expand(recipients(group), nil)) {
+		for _, line := range describe(s.Expand(recipients(group), Terms{})) {
 			name, _, _ := strings.Cut(line, "<")
 			got = append(got, name)
 		}
@@ -97,7 +97,7 @@ func TestDynamicFollows(t *testing.T) {
 	count := func(group string, want int) {
 		t.Helper()
 		s := l.Snapshot()
-		if x := s.Expand(recipients(group), nil); len(x.Local) != want {
+		if x := s.Expand(recipients(group), Terms{}); len(x.Local) != want {
 			t.Errorf("%s has %v, want %d", group, describe(x), want)
 		}
 	}
@@ -108,7 +108,7 @@ func TestDynamicFollows(t *testing.T) {
 	before := l.Snapshot()
 	l.Apply(4, []Change{at("alice", "Bonn"), {"test:zoe", nil}})
 	count("koeln", 1)
-	if x := before.Expand(recipients("koeln"), nil); len(x.Local) != 3 {
+	if x := before.Expand(recipients("koeln"), Terms{}); len(x.Local) != 3 {
 		t.Errorf("the snapshot before has changed: %v", describe(x))
 	}
 	count("buddies", 1)
@@ -135,7 +135,7 @@ func TestPrimaryGroupIsSpread(t *testing.T) {
 	}
 	l.Apply(2, changes)
 	s := l.Snapshot()
-	if x := s.Expand(recipients("users"), nil); len(x.Local) != 5000 {
+	if x := s.Expand(recipients("users"), Terms{}); len(x.Local) != 5000 {
 		t.Errorf("%d members, want 5000", len(x.Local))
 	}
 	longest := 0
@@ -198,7 +198,7 @@ func TestGroupsProperty(t *testing.T) {
 		for g := range groups {
 			name := fmt.Sprint("g", g)
 			in := map[Key]bool{}
-			for _, r := range s.Expand(recipients(name), nil).Local {
+			for _, r := range s.Expand(recipients(name), Terms{}).Local {
 				if in[r.Entry.Key] {
 					t.Errorf("round %d: %s is in %s twice", round, r.Entry.Key, name)
 				}

@@ -18,11 +18,13 @@ const (
 	HomeContact               // an address elsewhere: send to Target
 	HomeNobody                // the domain is ours, the address is nobody's
 	HomeNotOurs               // the domain is not ours
+	HomeOwners                // the owners of a list, LIST-owner@: Entry is the list
+	HomeDecision              // what a moderator answers to: Detail is the token
 )
 
 // String returns the word for h in logs and explanations.
 func (h Home) String() string {
-	return [...]string{"unknown", "here", "elsewhere", "list", "contact", "nobody", "not ours"}[h]
+	return [...]string{"unknown", "here", "elsewhere", "list", "contact", "nobody", "not ours", "owners of a list", "decision of a moderator"}[h]
 }
 
 // Resolution is what the directory says about one address.
@@ -77,6 +79,12 @@ func (s *Snapshot) Resolve(a envelope.Address) Resolution {
 	}
 	if isRole(a.Local) {
 		return s.postmaster()
+	}
+	if l := s.listOfOwner(a); l != nil {
+		return s.ownersOf(l)
+	}
+	if token, ok := DecisionToken(a); ok {
+		return Resolution{Home: HomeDecision, Detail: token}
 	}
 	if s.Stale() {
 		return Resolution{Status: envelope.StatusDirectory}

@@ -158,7 +158,7 @@ func TestExampleCorp(t *testing.T) {
 		if e := snap.ByLogin("noor"); e == nil || e.Quota != 1<<30 {
 			t.Errorf("noor: %+v", e)
 		}
-		x := snap.Expand([]envelope.Recipient{{Address: addr("sales@corp.example")}}, nil)
+		x := snap.Expand([]envelope.Recipient{{Address: addr("sales@corp.example")}}, directory.Terms{})
 		if len(x.Local) != 4 || len(x.Refused)+len(x.Held)+len(x.Remote) != 0 {
 			t.Errorf("sales: %+v", x)
 		}
@@ -414,7 +414,7 @@ func TestHostileValues(t *testing.T) {
 			return home(s, "h.uge@corp.example") == "here" && home(s, "hostile@corp.example") == "list"
 		})
 		snap := n.live.Snapshot()
-		x := snap.Expand([]envelope.Recipient{{Address: addr("hostile@corp.example")}}, nil)
+		x := snap.Expand([]envelope.Recipient{{Address: addr("hostile@corp.example")}}, directory.Terms{})
 		if len(x.Local) != len(names) {
 			t.Errorf("%d members of %d found", len(x.Local), len(names))
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 
 	"dirpost/directory"
 	"dirpost/internal/blob"
@@ -45,7 +46,7 @@ func (t *Transaction) commit(ctx context.Context, settle Settle) (Accepted, erro
 	if err != nil {
 		return Accepted{}, err
 	}
-	exp := t.expand(t.env.Recipients)
+	exp := t.expand(t.env.Recipients, t.been(parsed.Header))
 	if t.sender == nil {
 		dropLoops(&exp, parsed.Header)
 	}
@@ -100,8 +101,9 @@ type plan struct {
 	content    store.Content
 	deliveries []store.Delivery
 	recipients map[store.AccountID]directory.LocalRecipient
-	message    *queue.Message // nil without queue rows
-	queued     []queue.Recipient
+	lists      lists
+	out        []*outgoing   // what goes into the queue
+	base       queue.Message // what all of out share, but for lists
 	has8Bit    bool
 	settle     Settle
 	ours       bool // of Transaction
@@ -110,15 +112,63 @@ type plan struct {
 	client     envelope.Client
 }
 
+// outgoing is one message of the queue: the one that came in, or the one that a
+// list makes of it.
+type outgoing struct {
+	list    *list // nil: as it came in
+	message *queue.Message
+	rcpts   []queue.Recipient
+}
+
+// queue lists a recipient for the queue.
+func (p *plan) queue(l *list, r queue.Recipient) {
+	r = l.recipient(r)
+	for _, o := range p.out {
+		if o.list == l {
+			o.rcpts = append(o.rcpts, r)
+			return
+		}
+	}
+	p.out = append(p.out, &outgoing{list: l, rcpts: []queue.Recipient{r}})
+}
+
+// queued is how many recipients the queue will see to.
+func (p *plan) queued() (n int) {
+	for _, o := range p.out {
+		n += len(o.rcpts)
+	}
+	return n
+}
+
+// messages makes the messages of the queue. Each has an id of its own, as they
+// differ; the one that came in keeps its id, unless it came from the queue, where
+// messages are immutable.
+func (p *plan) messages(d *Door) {
+	for _, o := range p.out {
+		if o.message != nil {
+			continue
+		}
+		m := p.base
+		if o.list != nil || p.fromQueue {
+			m.QueueID = envelope.QueueID(d.DB.NewID())
+		}
+		o.list.message(&m)
+		o.message = &m
+	}
+}
+
 // plan asks the agent about each recipient of ours and lists the rest for the
 // queue. A recipient whose plan cannot be made now becomes a queue row.
 func (t *Transaction) plan(ctx context.Context, exp directory.Expansion, parsed *message.Parsed) *plan {
 	p := &plan{recipients: make(map[store.AccountID]directory.LocalRecipient, len(exp.Local)), env: t.env, client: t.client,
-		has8Bit: parsed.Defects&message.Defect8Bit != 0, ours: t.ours, fromQueue: t.queued}
+		lists: lists{snap: t.snap, env: &t.env, header: parsed.Header}, has8Bit: parsed.Defects&message.Defect8Bit != 0, ours: t.ours, fromQueue: t.queued}
+	// The reverse-path as the sender gave it, whatever lists make of it: a copy
+	// by a list and one that was addressed to the person are the same message.
 	repeat := repeatKey(t.env.ReversePath, parsed.Header)
 	for _, r := range exp.Local {
+		l := p.lists.of(r.List)
 		if len(p.deliveries) >= t.door.cfg.InTransaction || t.reportsSuccess(r) {
-			p.queued = append(p.queued, localRow(r))
+			p.queue(l, localRow(r))
 			continue
 		}
 		var d store.Delivery
@@ -128,29 +178,29 @@ func (t *Transaction) plan(ctx context.Context, exp directory.Expansion, parsed 
 		})
 		if err != nil {
 			t.door.Log.WarnContext(ctx, "plan failed, recipient queued", "queue_id", t.queue.String(), "to", r.Recipient.Address.String(), "err", err)
-			p.queued = append(p.queued, localRow(r))
+			p.queue(l, localRow(r))
 			continue
 		}
 		d.Repeat = repeat
-		d.Prepend = copyFields(t.env.ReversePath, mailboxAddress(r))
+		d.Prepend = append(copyFields(l.reversePath(t.env.ReversePath), mailboxAddress(r)), l.lines()...)
 		p.deliveries = append(p.deliveries, d)
 		p.recipients[d.Account.ID] = r
 	}
 	for _, r := range exp.Held {
 		row := queueRow(r.Recipient, string(r.Entry.Key), "")
+		row.Held, row.Reason = true, "delivery to this mailbox is held, as the directory says"
 		if r.Entry.Kind == directory.KindList {
-			row.Local = queue.LocalExpand
+			row.Local, row.Reason = queue.LocalExpand, "waits for a moderator of the list"
 		}
-		row.Held = true
-		p.queued = append(p.queued, row)
+		p.queue(nil, row)
 	}
 	// Accepted at RCPT and refused now, while others get the message: the
 	// queue finds the same answer and reports it to the sender.
 	for _, r := range exp.Refused {
-		p.queued = append(p.queued, queueRow(r.Recipient, queue.LocalExpand, ""))
+		p.queue(nil, queueRow(r.Recipient, queue.LocalExpand, ""))
 	}
 	for _, r := range exp.Remote {
-		p.queued = append(p.queued, queueRow(r.Recipient, "", r.NextHop))
+		p.queue(p.lists.of(r.List), queueRow(r.Recipient, "", r.NextHop))
 	}
 	return p
 }
@@ -220,9 +270,8 @@ func (t *Transaction) content(ctx context.Context, p *plan, parsed *message.Pars
 		Structure:    message.EncodeStructure(parsed.Root),
 		Index:        store.Index(message.IndexOf(header)),
 	}
-	if len(p.queued) > 0 {
-		p.message = p.queueMessage()
-	}
+	p.base = p.queueMessage()
+	p.messages(t.door)
 	return nil
 }
 
@@ -238,8 +287,8 @@ func mix(key [16]byte, hash [32]byte) [16]byte {
 }
 
 // queueMessage is what the queue rows of p share.
-func (p *plan) queueMessage() *queue.Message {
-	return &queue.Message{
+func (p *plan) queueMessage() queue.Message {
+	return queue.Message{
 		QueueID:     p.content.QueueID,
 		ReversePath: p.env.ReversePath,
 		Return:      p.env.Return,
@@ -254,8 +303,8 @@ func (p *plan) queueMessage() *queue.Message {
 
 // leaves says whether somebody outside will get the message.
 func (t *Transaction) leaves(p *plan) bool {
-	for _, r := range p.queued {
-		if r.Local == "" {
+	for _, o := range p.out {
+		if slices.ContainsFunc(o.rcpts, func(r queue.Recipient) bool { return r.Local == "" }) {
 			return t.sender != nil || t.ours
 		}
 	}
@@ -296,12 +345,12 @@ func (d *Door) commit(ctx context.Context, p *plan) (Accepted, error) {
 		delivered, err := d.Store.Commit(ctx, store.Unit{Content: &p.content, Deliveries: p.deliveries, Also: p.alsoFunc(d)})
 		if err == nil {
 			d.emitAccepted(ctx, p, delivered)
-			if len(p.queued) > 0 {
+			if len(p.out) > 0 {
 				d.Queue.Wake()
 			}
-			return Accepted{QueueID: p.content.QueueID, Delivered: len(delivered), Queued: len(p.queued)}, nil
+			return Accepted{QueueID: p.content.QueueID, Delivered: len(delivered), Queued: p.queued()}, nil
 		}
-		alone := len(p.deliveries)+len(p.queued) < 2 && !p.ours
+		alone := len(p.deliveries)+p.queued() < 2 && !p.ours
 		if alone || p.fromQueue || ctx.Err() != nil || errors.Is(err, postgres.ErrUnknown) || errors.Is(err, queue.ErrLease) {
 			return Accepted{}, err
 		}
@@ -313,12 +362,12 @@ func (d *Door) commit(ctx context.Context, p *plan) (Accepted, error) {
 
 // alsoFunc returns the SQL that goes with the deliveries, nil for none.
 func (p *plan) alsoFunc(d *Door) func(context.Context, postgres.Tx) error {
-	if p.message == nil && p.settle == nil {
+	if len(p.out) == 0 && p.settle == nil {
 		return nil
 	}
 	return func(ctx context.Context, tx postgres.Tx) error {
-		if p.message != nil {
-			if err := d.Queue.EnqueueTx(ctx, tx, p.message, p.queued); err != nil {
+		for _, o := range p.out {
+			if err := d.Queue.EnqueueTx(ctx, tx, o.message, o.rcpts); err != nil {
 				return err
 			}
 		}
@@ -344,16 +393,15 @@ func (d *Door) postpone(ctx context.Context, p *plan, cause error) error {
 			rest = append(rest, del)
 			continue
 		}
-		p.queued = append(p.queued, localRow(p.recipients[del.Account.ID]))
+		r := p.recipients[del.Account.ID]
+		p.queue(p.lists.of(r.List), localRow(r))
 	}
 	if isFull && len(rest) == len(p.deliveries) {
 		return cause
 	}
 	p.deliveries = rest
-	if p.message == nil {
-		p.message = p.queueMessage()
-	}
-	d.Log.WarnContext(ctx, "delivery postponed", "queue_id", p.content.QueueID.String(), "nrcpt", len(p.queued), "err", cause)
+	p.messages(d)
+	d.Log.WarnContext(ctx, "delivery postponed", "queue_id", p.content.QueueID.String(), "nrcpt", p.queued(), "err", cause)
 	return nil
 }
 
@@ -364,8 +412,16 @@ func (d *Door) emitAccepted(ctx context.Context, p *plan, delivered []store.Deli
 	d.Events.Emit(ctx, event.Event{Level: slog.LevelInfo, Room: "mta/intake", Msg: "message accepted", Trace: trace, Attrs: []slog.Attr{
 		slog.String("queue_id", trace), slog.String("session", p.client.Session), slog.String("client", p.client.Addr), slog.String("user", p.client.Login),
 		slog.String("from", p.env.ReversePath.String()), slog.Int("nrcpt", len(p.env.Recipients)),
-		slog.Int64("size", int64(len(p.content.Header))+p.content.Body.Size), slog.Int("queued", len(p.queued)),
+		slog.Int64("size", int64(len(p.content.Header))+p.content.Body.Size), slog.Int("queued", p.queued()),
 	}})
+	for _, o := range p.out {
+		if o.list != nil {
+			d.Events.Emit(ctx, event.Event{Level: slog.LevelInfo, Room: "mta/intake", Msg: "list expanded", Trace: trace, Attrs: []slog.Attr{
+				slog.String("queue_id", trace), slog.String("list", o.list.address.String()), slog.String("list_queue_id", o.message.QueueID.String()),
+				slog.String("from", o.message.ReversePath.String()), slog.Int("nrcpt", len(o.rcpts)),
+			}})
+		}
+	}
 	for _, del := range delivered {
 		r := p.recipients[del.Account]
 		status := "delivered"

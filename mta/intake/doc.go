@@ -15,7 +15,7 @@
 // # Standards
 //
 // RFC 5321 §4.4 (trace information), RFC 6409 §8 (what a submission server may
-// mend), RFC 5321 §6.3 (loops).
+// mend), RFC 5321 §6.3 (loops), RFC 5321 §3.9.2, RFC 2369 and RFC 2919 (lists).
 //
 // # Relaying
 //
@@ -23,6 +23,13 @@
 // an Identity nothing but addresses of our own domains gets through, in
 // whatever form they are written, since the decision is made on the parsed
 // address and the directory, never on text.
+//
+// # Lists
+//
+// A copy by a list has another reverse-path, the list's owner, and fields of the
+// list on top. In the queue it is therefore a message of its own, with an id of its
+// own, written in the same transaction. Repeats are recognised by the reverse-path
+// that the sender gave, whichever way a copy takes.
 //
 // # Failure
 //

@@ -69,14 +69,13 @@ func (t *Transaction) mend(h *message.Header) error {
 // dropLoops takes out recipients that the message has been delivered to before:
 // another system sends it back to us (RFC 5321 §6.3).
 func dropLoops(exp *directory.Expansion, h message.Header) {
-	if !h.Has("Delivered-To") {
+	been := deliveredTo(h)
+	if len(been) == 0 {
 		return
 	}
 	seen := map[string]bool{}
-	for _, v := range h.Values("Delivered-To") {
-		if a, err := envelope.ParseAddress(v); err == nil {
-			seen[a.Key()] = true
-		}
+	for _, a := range been {
+		seen[a.Key()] = true
 	}
 	kept := exp.Local[:0:0]
 	for _, r := range exp.Local {
@@ -87,4 +86,15 @@ func dropLoops(exp *directory.Expansion, h message.Header) {
 		kept = append(kept, r)
 	}
 	exp.Local = kept
+}
+
+// deliveredTo are the addresses in Delivered-To: of mailboxes and lists that the
+// message has reached.
+func deliveredTo(h message.Header) (been []envelope.Address) {
+	for _, v := range h.Values("Delivered-To") {
+		if a, err := envelope.ParseAddress(v); err == nil {
+			been = append(been, a)
+		}
+	}
+	return been
 }

@@ -27,29 +27,29 @@ func (d *Door) DeliverQueued(ctx context.Context, m *queue.Message, rcpts []queu
 	if err != nil {
 		return err
 	}
-	exp, err := d.expandQueued(c, rcpts)
+	snap := d.Directory.Snapshot()
+	exp, err := expandQueued(snap, m, c.header, rcpts)
 	if err != nil {
 		return err
 	}
-	t := &Transaction{door: d, queued: true, env: envelope.Envelope{ReversePath: m.ReversePath}, client: envelope.Client{Addr: m.Client}}
+	t := &Transaction{door: d, queued: true, env: envelope.Envelope{ReversePath: m.ReversePath}, client: envelope.Client{Addr: m.Client}, snap: snap}
 	p := t.plan(ctx, exp, &message.Parsed{Header: c.header})
 	p.content, p.settle = c.content, settle
-	key := mix(repeatKey(m.ReversePath, c.header), m.Body.Hash)
+	key := mix(repeatKey(m.Sender(), c.header), m.Body.Hash)
 	if strings.Contains(c.header.Get("Message-ID"), m.QueueID.String()) {
 		key = [16]byte{} // ours, from mend: the sender gave it none
 	}
 	for i := range p.deliveries {
 		p.deliveries[i].Repeat = key
 	}
-	if len(p.queued) > 0 {
+	if len(p.out) > 0 {
 		if !expands(rcpts) {
-			return envelope.Because(envelope.LocalError, fmt.Errorf("no plan for %d of %d recipients", len(p.queued), len(rcpts)))
+			return envelope.Because(envelope.LocalError, fmt.Errorf("no plan for %d of %d recipients", p.queued(), len(rcpts)))
 		}
 		// What an address led to beyond this slice is a message of its own
 		// with the same content: the queued one is immutable.
-		next := *m
-		next.QueueID = envelope.QueueID(d.DB.NewID())
-		p.message = &next
+		p.base = *m
+		p.messages(d)
 	}
 	_, err = d.commit(ctx, p)
 	return err
@@ -61,13 +61,12 @@ func expands(rcpts []queue.Recipient) bool {
 
 // expandQueued finds the mailboxes of queued recipients. What is refused is the
 // error: the queue manager reports it.
-func (d *Door) expandQueued(c *queuedContent, rcpts []queue.Recipient) (directory.Expansion, error) {
-	snap := d.Directory.Snapshot()
+func expandQueued(snap *directory.Snapshot, m *queue.Message, h message.Header, rcpts []queue.Recipient) (directory.Expansion, error) {
 	var exp directory.Expansion
 	for _, r := range rcpts {
 		rcpt := envelope.Recipient{Address: r.Address, Original: r.Original, OriginalType: r.OriginalType, Notify: r.Notify}
 		if r.Local == queue.LocalExpand {
-			more := snap.ExpandReleased([]envelope.Recipient{rcpt})
+			more := snap.Expand([]envelope.Recipient{rcpt}, directory.Terms{Released: true, From: m.ReversePath, Been: deliveredTo(h)})
 			exp.Local, exp.Remote, exp.Refused = append(exp.Local, more.Local...), append(exp.Remote, more.Remote...), append(exp.Refused, more.Refused...)
 			continue
 		}
@@ -81,7 +80,7 @@ func (d *Door) expandQueued(c *queuedContent, rcpts []queue.Recipient) (director
 			return exp, envelope.ErrNotFound
 		}
 	}
-	dropLoops(&exp, c.header)
+	dropLoops(&exp, h)
 	if len(exp.Refused) > 0 {
 		return exp, refusalOf(exp)
 	}

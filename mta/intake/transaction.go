@@ -85,7 +85,7 @@ func (t *Transaction) AddRecipient(ctx context.Context, r envelope.Recipient) er
 			r.OriginalType = "utf-8"
 		}
 	}
-	exp := t.expand([]envelope.Recipient{r})
+	exp := t.expand([]envelope.Recipient{r}, nil)
 	if len(exp.Local)+len(exp.Remote)+len(exp.Held) == 0 {
 		return refusalOf(exp)
 	}
@@ -98,13 +98,20 @@ func (t *Transaction) AddRecipient(ctx context.Context, r envelope.Recipient) er
 	return nil
 }
 
-// expand follows recipients to mailboxes. What we write ourselves is an answer to
-// somebody who used the address: no list refuses it.
-func (t *Transaction) expand(rcpts []envelope.Recipient) directory.Expansion {
-	if t.ours {
-		return t.snap.ExpandReleased(rcpts)
+// expand follows recipients to mailboxes. been is where the message has been
+// before. What we write ourselves is an answer to somebody who used the address: no
+// list refuses it.
+func (t *Transaction) expand(rcpts []envelope.Recipient, been []envelope.Address) directory.Expansion {
+	return t.snap.Expand(rcpts, directory.Terms{Sender: t.sender, Released: t.ours, From: t.env.ReversePath, Been: been})
+}
+
+// been are the addresses that the message was delivered to before it came here. Of
+// what a person submits they say nothing, and are taken out.
+func (t *Transaction) been(h message.Header) []envelope.Address {
+	if t.sender != nil {
+		return nil
 	}
-	return t.snap.Expand(rcpts, t.sender)
+	return deliveredTo(h)
 }
 
 // checkQuota refuses a mailbox that is full already. Whether this message

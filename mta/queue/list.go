@@ -15,7 +15,7 @@ var ErrNotFound = envelope.ErrNotFound
 
 const messagesSQL = `
 select queue_id, accepted_at, expires_at, body_size, body_lines, blob_id, body_hash, body_codec, body,
-       ret, flags, reverse_path, envid, client, header
+       ret, flags, reverse_path, origin, envid, client, header
   from outq_msg
  where queue_id = any ($1)`
 
@@ -52,9 +52,10 @@ func scanMessage(rows postgres.Rows) (*Message, error) {
 		hash       []byte
 		ret, flags int16
 		reverse    string
+		origin     string
 	)
 	err := rows.Scan(&id, &m.Accepted, &m.Expires, &m.Body.Size, &m.Body.Lines, &blobID, &hash, &m.Body.Codec, &m.Body.Inline,
-		&ret, &flags, &reverse, &m.EnvID, &m.Client, &m.Header)
+		&ret, &flags, &reverse, &origin, &m.EnvID, &m.Client, &m.Header)
 	if err != nil {
 		return nil, err
 	}
@@ -64,14 +65,24 @@ func scanMessage(rows postgres.Rows) (*Message, error) {
 	if blobID != nil {
 		m.Body.Blob = *blobID
 	}
-	if reverse != "" {
-		a, err := envelope.ParseAddress(reverse)
-		if err != nil {
-			return nil, fmt.Errorf("reverse-path %q of %s: %w", reverse, m.QueueID, err)
-		}
-		m.ReversePath = envelope.ReversePathOf(a)
+	if m.ReversePath, err = parseReverse(reverse); err == nil {
+		m.Origin, err = parseReverse(origin)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reverse-path of %s: %w", m.QueueID, err)
 	}
 	return m, nil
+}
+
+func parseReverse(text string) (envelope.ReversePath, error) {
+	if text == "" {
+		return envelope.ReversePath{}, nil
+	}
+	a, err := envelope.ParseAddress(text)
+	if err != nil {
+		return envelope.ReversePath{}, fmt.Errorf("%q: %w", text, err)
+	}
+	return envelope.ReversePathOf(a), nil
 }
 
 // Entry is one recipient as `dirpost queue` lists it.
@@ -187,7 +198,10 @@ func scanEntry(rows postgres.Rows) (Entry, error) {
 		return Entry{}, err
 	}
 	e.QueueID, e.State, e.Last.Code = envelope.QueueID(id), State(state), int(code)
-	r.Notify, r.Held = envelope.Notify(notify), e.State == StateHeld
+	r.Notify = envelope.Notify(notify)
+	if e.State == StateHeld {
+		r.Held, r.Reason = true, e.Last.Text
+	}
 	if next != nil {
 		e.Next = *next
 	}

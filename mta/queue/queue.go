@@ -71,7 +71,7 @@ func shardOf(id envelope.QueueID, destination string) int16 {
 
 const enqueueSQL = `
 select outq_enqueue($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
-                    $17, $18, $19, $20, $21, $22, $23, $24, $25, $26)`
+                    $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28)`
 
 // The bits of outq_msg.flags.
 const (
@@ -106,8 +106,8 @@ func (q *Queue) EnqueueTx(ctx context.Context, tx postgres.Tx, m *Message, rcpts
 	}
 	_, err := tx.Exec(ctx, enqueueSQL,
 		int64(m.QueueID), orNull(m.Accepted), orNull(m.Expires), q.config.Lifetime, m.Body.Size, m.Body.Lines, id, m.Body.Hash[:], m.Body.Codec, inline,
-		int16(m.Return), flags, m.ReversePath.String(), clean(m.EnvID), clean(m.Client), m.Header,
-		c.shards, c.states, c.notifies, c.destinations, c.locals, c.domains, c.originals, c.types, c.keys, c.hops)
+		int16(m.Return), flags, m.ReversePath.String(), m.Origin.String(), clean(m.EnvID), clean(m.Client), m.Header,
+		c.shards, c.states, c.notifies, c.destinations, c.locals, c.domains, c.originals, c.types, c.keys, c.hops, c.reasons)
 	if err != nil {
 		return postgres.Classify(fmt.Errorf("enqueue %s: %w", m.QueueID, err))
 	}
@@ -116,24 +116,24 @@ func (q *Queue) EnqueueTx(ctx context.Context, tx postgres.Tx, m *Message, rcpts
 
 // columns are recipients as arrays, which the database turns into rows.
 type columns struct {
-	shards, states, notifies                                    []int16
-	destinations, locals, domains, originals, types, keys, hops []string
+	shards, states, notifies                                             []int16
+	destinations, locals, domains, originals, types, keys, hops, reasons []string
 }
 
 func columnsOf(id envelope.QueueID, rcpts []Recipient) *columns {
 	n := len(rcpts)
-	numbers, texts := make([]int16, 3*n), make([]string, 7*n)
+	numbers, texts := make([]int16, 3*n), make([]string, 8*n)
 	c := &columns{
 		shards: numbers[:n], states: numbers[n : 2*n], notifies: numbers[2*n:],
 		destinations: texts[:n], locals: texts[n : 2*n], domains: texts[2*n : 3*n], originals: texts[3*n : 4*n],
-		types: texts[4*n : 5*n], keys: texts[5*n : 6*n], hops: texts[6*n:],
+		types: texts[4*n : 5*n], keys: texts[5*n : 6*n], hops: texts[6*n : 7*n], reasons: texts[7*n:],
 	}
 	for i := range rcpts {
 		r := &rcpts[i]
 		d := Destination(r)
 		c.shards[i], c.destinations[i], c.notifies[i] = shardOf(id, d), d, int16(r.Notify)
 		if r.Held {
-			c.states[i] = int16(StateHeld)
+			c.states[i], c.reasons[i] = int16(StateHeld), clean(r.Reason)
 		}
 		c.locals[i], c.domains[i] = clean(r.Address.Local), r.Address.Domain
 		c.originals[i], c.types[i], c.keys[i], c.hops[i] = clean(r.Original), r.OriginalType, r.Local, r.NextHop

@@ -105,6 +105,7 @@ func TestRoundTrip(t *testing.T) {
 	q := newQueue(t)
 	want := &Message{
 		QueueID: envelope.QueueID(q.db.NewID()), ReversePath: envelope.ReversePathOf(envelope.Address{Local: "王伟 x", Domain: "corp.example"}),
+		Origin: envelope.ReversePathOf(address(t, "alice@far.example")),
 		Return: envelope.ReturnHeaders, EnvID: "env<1>", SMTPUTF8: true, Body8Bit: true, Client: "192.0.2.1",
 		Header: []byte("Subject: \xff\x00\r\n\r\n"), Body: blob.Body{Size: 5, Lines: 1, Hash: [32]byte{1, 2, 3}, Codec: 1, Inline: []byte{0, 1}},
 		Accepted: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Expires: time.Date(2026, 1, 7, 3, 4, 5, 0, time.UTC),
@@ -113,7 +114,7 @@ func TestRoundTrip(t *testing.T) {
 		{Address: address(t, "bob@a.example"), Original: "B\x00b\xff", OriginalType: "rfc822", Notify: envelope.NotifySuccess | envelope.NotifyFailure},
 		{Address: address(t, "carol@corp.example"), Original: "carol@corp.example", OriginalType: "rfc822", Local: "main:1234"},
 		{Address: address(t, `"two words"@b.example`), OriginalType: "utf-8", NextHop: "gw.example:2525", Notify: envelope.NotifyNever},
-		{Address: address(t, "held@a.example"), OriginalType: "rfc822", Held: true},
+		{Address: address(t, "held@a.example"), OriginalType: "rfc822", Held: true, Reason: "for the moderators"},
 	}
 	put(t, q, want, rcpts)
 	got, entries, err := q.Get(t.Context(), want.QueueID)

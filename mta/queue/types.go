@@ -11,6 +11,7 @@ import (
 type Message struct {
 	QueueID     envelope.QueueID
 	ReversePath envelope.ReversePath
+	Origin      envelope.ReversePath // as the sender gave it, where ReversePath is the owner of a list; else null
 	Return      envelope.Return
 	EnvID       string
 	SMTPUTF8    bool
@@ -37,8 +38,17 @@ type Recipient struct {
 	Local string
 	// NextHop overrides the route, host[:port]; "" lets route decide.
 	NextHop string
-	// Held keeps the recipient until somebody releases it.
-	Held bool
+	// Held keeps the recipient until somebody releases it, for Reason, one line.
+	Held   bool
+	Reason string
+}
+
+// Sender returns the reverse-path as the sender gave it.
+func (m *Message) Sender() envelope.ReversePath {
+	if m.Origin.IsNull() {
+		return m.ReversePath
+	}
+	return m.Origin
 }
 
 // LocalExpand as Recipient.Local is an address of ours that is expanded when its
