@@ -156,6 +156,9 @@ func (e *Entry) HasMailbox() bool {
 	return e.Kind == KindPerson || e.Kind == KindShared || e.Kind == KindRoom
 }
 
+// Owns reports whether a is an address of e, exactly.
+func (e *Entry) Owns(a envelope.Address) bool { return e.has(byAddress, a.Key()) }
+
 // MayUseService reports whether the person may use a protocol: "imap", "pop3",
 // "submission", "sieve".
 func (e *Entry) MayUseService(name string) bool {

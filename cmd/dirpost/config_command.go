@@ -43,10 +43,15 @@ wrong, one line each. 'dirpost doctor' looks at a node that serves.`,
 			if err := f.checkFiles(); err != nil {
 				return fmt.Errorf("%s: %w", *path, err)
 			}
+			var found []string
 			if !offline {
-				if err := f.checkServers(c.Context(), newLogger(LogSection{Level: "error", Format: f.Log.Format}, std.err)); err != nil {
+				found, err = f.checkServers(c.Context(), newLogger(LogSection{Level: "error", Format: f.Log.Format}, std.err))
+				if err != nil {
 					return err
 				}
+			}
+			for _, line := range found {
+				fmt.Fprintln(std.out, line)
 			}
 			_, err = fmt.Fprintf(std.out, "%s is good.\n", *path)
 			return err
@@ -57,8 +62,8 @@ wrong, one line each. 'dirpost doctor' looks at a node that serves.`,
 }
 
 // checkServers asks the database and the directories, as a node does when it
-// starts, and returns all that is wrong.
-func (f *File) checkServers(ctx context.Context, log *slog.Logger) error {
+// starts, and returns what it has found out, for people, and all that is wrong.
+func (f *File) checkServers(ctx context.Context, log *slog.Logger) (found []string, err error) {
 	var errs []error
 	if db, err := openDatabase(ctx, f, log); err != nil {
 		errs = append(errs, err)
@@ -66,30 +71,40 @@ func (f *File) checkServers(ctx context.Context, log *slog.Logger) error {
 		db.Close()
 	}
 	for _, name := range f.names() {
-		errs = append(errs, f.checkDirectory(ctx, name, log))
+		lines, err := f.checkDirectory(ctx, name, log)
+		found, errs = append(found, lines...), append(errs, err)
 	}
-	return errors.Join(errs...)
+	return found, errors.Join(errs...)
 }
 
 // checkDirectory asks a directory for what a node of the configured roles needs
-// of it: to be read, and to judge passwords.
-func (f *File) checkDirectory(ctx context.Context, name string, log *slog.Logger) error {
+// of it: to be read, and to judge passwords. What it finds out is how the
+// directory is read.
+func (f *File) checkDirectory(ctx context.Context, name string, log *slog.Logger) (found []string, err error) {
 	roles, err := f.roles(nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	feeds := slices.Contains(roles, roleDirectory)
 	client, err := f.client(name, feeds, log)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(ctx, checkLimit)
 	defer cancel()
 	if feeds {
 		if err := client.Check(ctx); err != nil {
-			return err
+			return nil, err
+		}
+		choice, err := client.Choice(ctx)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, fmt.Sprintf("directory.%s is read as %s: %s.", name, choice.Profile, choice.Why))
+		for _, note := range choice.Notes {
+			found = append(found, fmt.Sprintf("directory.%s: %s", name, note))
 		}
 	}
-	return client.CheckLogin(ctx)
+	return found, client.CheckLogin(ctx)
 }

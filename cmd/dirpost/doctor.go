@@ -162,7 +162,15 @@ func (d *doctor) servers(ctx context.Context, name string, client *ldap.Client) 
 			up = append(up, s.URL)
 		}
 	}
-	d.ok("directory "+name, "answers at %s", strings.Join(up, ", "))
+	choice, err := client.Choice(ctx)
+	if err != nil {
+		d.bad("directory "+name, "does it still answer?", err)
+		return
+	}
+	for _, note := range choice.Notes {
+		d.warn("directory "+name, "see docs/attributes.md", "%s", note)
+	}
+	d.ok("directory "+name, "answers at %s, is read as %s", strings.Join(up, ", "), choice.Profile)
 }
 
 // hint names what the account of a directory stands on.

@@ -13,8 +13,7 @@ import (
 
 // Source returns the change source of the directory, by Config.Follow.
 func (c *Client) Source(log *slog.Logger) directory.Source {
-	m, _ := newMapper(c.cfg) // New has made sure that it compiles
-	b := base{client: c, mapper: m, log: log.With("directory", c.cfg.Name)}
+	b := base{client: c, mapper: c.mapping, log: log.With("directory", c.cfg.Name)}
 	if c.cfg.Follow == FollowAuto {
 		return &chosen{base: b}
 	}

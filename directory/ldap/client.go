@@ -20,7 +20,10 @@ type Client struct {
 	read   *pool // bound as the service account
 	bind   *pool // bound as whoever logged in last
 
-	referred sync.Once // a referral has been mentioned
+	referred sync.Once  // a referral has been mentioned
+	mapping  *mapper    // replaced in place by learn, before any connection is given out
+	learning sync.Mutex // guards learned, and filling in mapping
+	learned  *Choice    // nil: no server was reached yet
 }
 
 // New returns a Client for a valid configuration. It asks no server.
@@ -36,8 +39,12 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{cfg: cfg, dialer: d}
-	c.read = newPool(cfg.ReadConnections, d, c.protection(), d.bindService)
+	m, err := newMapper(cfg)
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{cfg: cfg, dialer: d, mapping: m}
+	c.read = newPool(cfg.ReadConnections, d, c.protection(), c.bindService)
 	// Passwords of people travel by TLS alone, whatever the account does.
 	c.bind = newPool(cfg.BindConnections, d, byTLS, nil)
 	return c, nil
@@ -53,7 +60,16 @@ func (c *Client) protection() protection {
 
 // dialService connects to the server to prefer and binds as the service account.
 func (c *Client) dialService(ctx context.Context) (*conn, error) {
-	return c.dialer.dial(ctx, c.protection(), c.dialer.bindService)
+	return c.dialer.dial(ctx, c.protection(), c.bindService)
+}
+
+// bindService binds as the service account, and settles how the directory is
+// read if no server was reached before.
+func (c *Client) bindService(ctx context.Context, nc *conn) error {
+	if err := c.dialer.bindService(ctx, nc); err != nil {
+		return err
+	}
+	return c.learn(ctx, nc)
 }
 
 // Name is the name of the directory in the configuration.
@@ -165,7 +181,7 @@ func (c *Client) bindAs(ctx context.Context, nc *conn, dn, password string) (*ld
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
 	var controls []ldap.Control
-	if c.cfg.Preset != PresetAD {
+	if !c.isAD() {
 		controls = append(controls, ldap.NewControlBeheraPasswordPolicy())
 	}
 	var res *ldap.SimpleBindResult
@@ -174,6 +190,14 @@ func (c *Client) bindAs(ctx context.Context, nc *conn, dn, password string) (*ld
 		return err
 	})
 	return res, err
+}
+
+// isAD reports whether the directory is Active Directory, as far as that is known
+// yet.
+func (c *Client) isAD() bool {
+	c.learning.Lock()
+	defer c.learning.Unlock()
+	return c.mapping.profile.ad
 }
 
 // broken reports whether a connection cannot be used after err: anything that

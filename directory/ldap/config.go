@@ -33,9 +33,9 @@ type Config struct {
 	// weight, found anew now and then. Resolver is whom to ask.
 	Discover string
 	Resolver Resolver
-	// Preset is the family of the directory: "openldap" (any with inetOrgPerson
-	// and groupOfNames) or "ad". It gives filter, mapping and change source
-	// their defaults.
+	// Preset is the family of the directory, one of Presets, which gives filter and
+	// mapping their defaults. The default is PresetAuto: the server is asked what it
+	// is, see Client.Choice.
 	Preset string
 	// Base is the DN under which everything is.
 	Base string
@@ -118,12 +118,6 @@ const (
 	tlsNone     = "none"
 )
 
-// The presets.
-const (
-	PresetOpenLDAP = "openldap"
-	PresetAD       = "ad"
-)
-
 // The ways to see changes.
 const (
 	FollowAuto     = "auto"
@@ -158,16 +152,7 @@ func (c Config) withDefaults() Config {
 		c.Passwords = PasswordsAuto
 	}
 	if c.Preset == "" {
-		c.Preset = PresetOpenLDAP
-		if c.Bind == BindJoined {
-			c.Preset = PresetAD
-		}
-	}
-	if c.Filter == "" {
-		c.Filter = openLDAPFilter
-		if c.Preset == PresetAD {
-			c.Filter = adFilter
-		}
+		c.Preset = PresetAuto
 	}
 	if c.TLS == "" {
 		c.TLS = tlsStart
@@ -202,8 +187,8 @@ func (c Config) Validate() error {
 	if c.Name == "" || strings.ContainsAny(c.Name, ": \t\n") {
 		wrong("name: want a word without colon")
 	}
-	if c.Preset != PresetOpenLDAP && c.Preset != PresetAD {
-		wrong("preset: want %q or %q, not %q", PresetOpenLDAP, PresetAD, c.Preset)
+	if !slices.Contains(Presets(), c.Preset) {
+		wrong("preset: want one of %s, not %q", strings.Join(Presets(), ", "), c.Preset)
 	}
 	if !slices.Contains([]string{FollowAuto, FollowSyncrepl, FollowDirSync, FollowPoll}, c.Follow) {
 		wrong("follow: want %q, %q, %q or %q, not %q", FollowAuto, FollowSyncrepl, FollowDirSync, FollowPoll, c.Follow)
@@ -212,7 +197,7 @@ func (c Config) Validate() error {
 	if _, err := ldap.ParseDN(c.Base); err != nil || c.Base == "" {
 		wrong("base: %q is not a DN", c.Base)
 	}
-	if _, err := ldap.CompileFilter(c.Filter); err != nil {
+	if _, err := ldap.CompileFilter(c.Filter); err != nil && c.Filter != "" {
 		wrong("filter: %q: %v", c.Filter, err)
 	}
 	switch c.Bind {
@@ -295,8 +280,8 @@ func (c Config) validateKerberos() []error {
 		if c.Principal != "" || c.Realm != "" || len(c.Keytab) > 0 {
 			wrong(`principal, realm and keytab: not with bind = %q: 'dirpost join' makes them`, c.Bind)
 		}
-		if c.Preset != PresetAD {
-			wrong(`preset: want %q with bind = %q`, PresetAD, c.Bind)
+		if p := profileOf(c.Preset); p != nil && !p.ad {
+			wrong(`preset: want %q or %q with bind = %q`, PresetAD, PresetADExchange, c.Bind)
 		}
 		if DNSDomain(c.Base) == "" {
 			wrong(`base: want one that ends with the domain, such as DC=corp,DC=example, with bind = %q`, c.Bind)

@@ -1,8 +1,6 @@
 package ldap
 
 import (
-	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -10,8 +8,6 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
-
-	"dirpost/directory"
 )
 
 // decoder turns one value of an attribute into the canonical text of its
@@ -24,45 +20,61 @@ var errNotText = errors.New("not valid UTF-8, or holds control characters")
 // decoders are the names that may stand behind the colon in a mapping.
 func (m *mapper) decoders() map[string]decoder {
 	return map[string]decoder{
-		"":                 text,
-		"uuid":             uuidText,
-		"guid":             guid,
-		"smtp":             func(v string) (string, error) { return proxyAddress(v, false) },
-		"smtp-primary":     func(v string) (string, error) { return proxyAddress(v, true) },
-		"kib":              func(v string) (string, error) { return scaled(v, 1<<10) },
-		"mib":              func(v string) (string, error) { return scaled(v, 1<<20) },
-		"time":             generalizedTime,
-		"csn":              changeNumber,
-		"filetime":         filetime,
-		"days":             days,
-		"bool":             boolean,
-		"not":              negation,
-		"uac":              userAccountControl,
-		"must-change":      words("0", "must-change"),
-		"locked":           words("true", "disabled"),
-		"locked-time":      lockedTime,
-		"account-status":   words("noaccess", "disabled", "disabled", "disabled", "deleted", "disabled"),
-		"enabled-login":    words("nologin", "disabled", "off", "disabled"),
-		"enabled-delivery": words("noreceive", "disabled", "off", "disabled", "hold", "held"),
-		"enabled-flag":     words("false", "disabled", "no", "disabled", "0", "disabled"),
-		"delivery-mode":    words("forwardonly", "false", "nombox", "false", "normal", "true", "mailbox", "true", "localdelivery", "true"),
-		"exchange-kind":    words("4", "shared", "16", "room", "32", "equipment"),
-		"policy":           policy,
-		"unique-member":    uniqueMember,
-		"require-auth":     words("true", "internal", "false", "open"),
-		"moderated":        words("true", "moderated"),
-		"elsewhere":        elsewhere,
-		"filter":           queryFilter,
-		"sid":              sid,
-		"rid":              relativeID,
-		"x500":             x500Address,
-		"netbios":          m.netbiosName,
-		"implicit-upn":     m.implicitUPN,
+		"":                  text,
+		"uuid":              uuidText,
+		"guid":              guid,
+		"sid":               sid,
+		"rid":               relativeID,
+		"smtp":              func(v string) (string, error) { return proxyAddress(v, false) },
+		"smtp-primary":      func(v string) (string, error) { return proxyAddress(v, true) },
+		"x500":              x500Address,
+		"address-only":      addressOnly,
+		"octets":            func(v string) (string, error) { return scaled(v, 1) },
+		"kib":               func(v string) (string, error) { return scaled(v, 1<<10) },
+		"mib":               func(v string) (string, error) { return scaled(v, 1<<20) },
+		byOID:               func(v string) (string, error) { return "", errors.New("the server was not asked for the unit") },
+		"time":              generalizedTime,
+		"csn":               changeNumber,
+		"filetime":          filetime,
+		"days":              days,
+		"bool":              boolean,
+		"not":               negation,
+		"uac":               userAccountControl,
+		"samba-flags":       sambaFlags,
+		"must-change":       words("0", "must-change"),
+		"locked":            words("true", "disabled"),
+		"locked-time":       lockedTime,
+		"account-status":    words("noaccess", "disabled", "disabled", "disabled", "inactive", "disabled", "deleted", "disabled", "removed", "disabled"),
+		"account-deleted":   words("deleted", "disabled", "removed", "disabled"),
+		"user-delivery":     words("hold", "held", "disabled", "disabled", "deleted", "disabled", "removed", "disabled"),
+		"enabled-login":     words("nologin", "disabled", "off", "disabled"),
+		"enabled-delivery":  words("noreceive", "disabled", "off", "disabled", "hold", "held"),
+		"enabled-flag":      words("false", "disabled", "no", "disabled", "0", "disabled"),
+		"deliver-off":       words("deliver", "disabled", "mail", "disabled"),
+		"delivery-mode":     words("forwardonly", "false", "nombox", "false", "nolocal", "false", "normal", "true", "mailbox", "true", "localdelivery", "true"),
+		"qmail-copy":        words("qmailuser", "true"),
+		"no-forward":        words("noforward", "off"),
+		"forward-off":       words("forward", "off"),
+		"delivery-option":   words("forward", "on", "mailbox", "off"),
+		"service":           serviceWord,
+		"protocol-settings": protocolSettings,
+		"exchange-kind":     words("4", "shared", "16", "room", "32", "equipment", "64", "contact", "17179869184", "equipment", "34359738368", "shared", "8589934592", "room"),
+		"policy":            policy,
+		"require-auth":      words("true", "internal", "false", "open"),
+		"moderated":         words("true", "moderated"),
+		"members-only":      words("true", "members"),
+		"any-moderated":     always("moderated"),
+		"always-open":       always("open"),
+		"elsewhere":         always("elsewhere"),
+		"filter":            queryFilter,
+		"unique-member":     uniqueMember,
+		"netbios":           m.netbiosName,
+		"implicit-upn":      m.implicitUPN,
 	}
 }
 
-// elsewhere takes any value as the word that another system has the mailbox.
-func elsewhere(v string) (string, error) { return "elsewhere", nil }
+// always takes any value for the same word.
+func always(word string) decoder { return func(string) (string, error) { return word, nil } }
 
 // text takes a value as it is.
 func text(v string) (string, error) {
@@ -84,35 +96,6 @@ func words(pairs ...string) decoder {
 		}
 		return "", nil
 	}
-}
-
-// uuidText takes a UUID as text, in any of the ways directories write it.
-func uuidText(v string) (string, error) {
-	raw, err := hex.DecodeString(strings.ReplaceAll(v, "-", ""))
-	if err != nil || len(raw) != 16 {
-		return "", errors.New("not a UUID")
-	}
-	return formatUUID([16]byte(raw)), nil
-}
-
-// guid takes the 16 octets of objectGUID, whose first three fields are
-// little-endian.
-func guid(v string) (string, error) {
-	if len(v) != 16 {
-		return "", errors.New("not a GUID of 16 octets")
-	}
-	raw := [16]byte([]byte(v))
-	var u [16]byte
-	binary.BigEndian.PutUint32(u[:], binary.LittleEndian.Uint32(raw[:]))
-	binary.BigEndian.PutUint16(u[4:], binary.LittleEndian.Uint16(raw[4:]))
-	binary.BigEndian.PutUint16(u[6:], binary.LittleEndian.Uint16(raw[6:]))
-	copy(u[8:], raw[8:])
-	return formatUUID(u), nil
-}
-
-func formatUUID(u [16]byte) string {
-	h := hex.EncodeToString(u[:])
-	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
 }
 
 // proxyAddress takes the SMTP addresses of proxyAddresses: "SMTP:" before the
@@ -237,26 +220,6 @@ func lockedTime(v string) (string, error) {
 		return "disabled", nil
 	}
 	return "locked", nil
-}
-
-// policy takes the word of a list policy, alone or as "mail-policy: word" on a
-// line of its own in a free text.
-func policy(v string) (string, error) {
-	for _, line := range strings.Split(v, "\n") {
-		word := strings.ToLower(strings.TrimSpace(line))
-		if after, ok := strings.CutPrefix(word, "mail-policy:"); ok {
-			word = strings.TrimSpace(after)
-		} else if len(v) != len(line) {
-			continue
-		}
-		if _, ok := directory.ParseListPolicy(word); ok {
-			return word, nil
-		}
-		if word != strings.ToLower(strings.TrimSpace(line)) {
-			return "", fmt.Errorf("no list policy: %.40q", word)
-		}
-	}
-	return "", nil
 }
 
 // uniqueMember takes the DN of a name with optional UID, DN#'0101'B

@@ -85,9 +85,6 @@ type dirsyncSession struct {
 
 // Follow implements directory.Source.
 func (d *dirsync) Follow(ctx context.Context, cookie []byte, emit func(context.Context, directory.Batch) error) error {
-	if err := d.byGUID(); err != nil {
-		return err
-	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	c, err := d.client.dialService(ctx)
@@ -95,6 +92,9 @@ func (d *dirsync) Follow(ctx context.Context, cookie []byte, emit func(context.C
 		return err
 	}
 	defer c.end()
+	if err := d.byGUID(); err != nil {
+		return err
+	}
 	// Each request has its own limit here: one that looks at the whole domain may
 	// take longer than the library would wait.
 	c.SetTimeout(0)

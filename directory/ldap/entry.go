@@ -20,6 +20,7 @@ const maxValue = 4 << 10
 // reading is one LDAP entry while it is mapped.
 type reading struct {
 	m          *mapper
+	variant    *compiledVariant    // nil: as all others
 	values     map[string][]string // by attribute in lower case
 	problems   []error
 	unreadable []string // fields whose value could not be read
@@ -33,6 +34,7 @@ func (m *mapper) entry(le *ldap.Entry, id string) (*directory.Entry, []error) {
 	for _, a := range le.Attributes {
 		r.values[strings.ToLower(a.Name)] = a.Values
 	}
+	r.variant = r.variantOf()
 	e := &directory.Entry{
 		Key:         directory.Key(m.directory + ":" + id),
 		Directory:   m.directory,
@@ -54,6 +56,9 @@ func (m *mapper) entry(le *ldap.Entry, id string) (*directory.Entry, []error) {
 		OnBehalf:    r.names("on_behalf"),
 		SID:         r.first("sid"),
 		Facts:       r.facts(),
+	}
+	if r.first("quota_default") == "true" {
+		e.Quota, e.QuotaSend, e.QuotaWarn = 0, 0, 0
 	}
 	switch e.Kind {
 	case 0:
@@ -84,7 +89,7 @@ func (r *reading) mailObject(e *directory.Entry) {
 	switch e.Kind {
 	case directory.KindPerson:
 		r.logins(e)
-		e.Services = r.all("service")
+		e.Services = r.services()
 	case directory.KindList:
 		r.list(e)
 	}
@@ -92,6 +97,29 @@ func (r *reading) mailObject(e *directory.Entry) {
 
 func (r *reading) problem(field, attribute string, err error) {
 	r.problems = append(r.problems, fmt.Errorf("%s from %s: %w", field, attribute, err))
+}
+
+// variantOf returns the variant that one of the classes of the entry makes it.
+func (r *reading) variantOf() *compiledVariant {
+	if len(r.m.variants) == 0 {
+		return nil
+	}
+	for _, class := range r.values["objectclass"] {
+		if v := r.m.variants[strings.ToLower(class)]; v != nil {
+			return v
+		}
+	}
+	return nil
+}
+
+// sources returns where a field comes from in this entry.
+func (r *reading) sources(field string) []source {
+	if r.variant != nil {
+		if s, ok := r.variant.fields[field]; ok {
+			return s
+		}
+	}
+	return r.m.fields[field]
 }
 
 // cannotRead notes that a field has a value that could not be read, so that what
@@ -133,7 +161,7 @@ func (r *reading) each(field string, s source) (out []string, all bool) {
 // after it was not meant to count.
 func (r *reading) first(field string) string {
 	level, _ := levelOf(field)
-	for _, s := range r.m.fields[field] {
+	for _, s := range r.sources(field) {
 		v, all := r.each(field, s)
 		if len(v) > 0 {
 			r.origin(field, s)
@@ -153,7 +181,7 @@ func (r *reading) first(field string) string {
 func (r *reading) all(field string) []string {
 	var out []string
 	good := true
-	for _, s := range r.m.fields[field] {
+	for _, s := range r.sources(field) {
 		v, all := r.each(field, s)
 		if out, good = append(out, v...), good && all; len(v) > 0 {
 			r.origin(field, s)
@@ -180,6 +208,9 @@ func (r *reading) kind() directory.Kind {
 	case "elsewhere":
 		return directory.KindElsewhere
 	}
+	if r.variant != nil && r.variant.kind != 0 {
+		return r.variant.kind
+	}
 	kind := directory.Kind(0)
 	for _, class := range r.values["objectclass"] {
 		switch strings.ToLower(class) {
@@ -190,7 +221,8 @@ func (r *reading) kind() directory.Kind {
 			return directory.KindContact
 		case "maildomain":
 			return directory.KindDomain
-		case "inetorgperson", "organizationalperson", "person", "user", "dirpostmailbox", "inetlocalmailrecipient", "mailrecipient":
+		case "inetorgperson", "organizationalperson", "person", "user", "dirpostmailbox", "inetlocalmailrecipient", "mailrecipient",
+			"qmailuser", "postfixbookmailaccount", "mailuser", "kolabinetorgperson", "univentionmail":
 			kind = directory.KindPerson
 		}
 	}
@@ -220,7 +252,7 @@ func stateOf(word string) (directory.State, bool) {
 // away counts even if another source cannot be read.
 func (r *reading) state(field string) directory.State {
 	good := true
-	for _, s := range r.m.fields[field] {
+	for _, s := range r.sources(field) {
 		values, all := r.each(field, s)
 		for _, v := range values {
 			st, ok := stateOf(v)
@@ -330,7 +362,7 @@ func (r *reading) addressesOf(field string, s source) (out []envelope.Address, a
 // firstAddresses returns the addresses of the first source that has any.
 func (r *reading) firstAddresses(field string) []envelope.Address {
 	good := true
-	for _, s := range r.m.fields[field] {
+	for _, s := range r.sources(field) {
 		out, all := r.addressesOf(field, s)
 		if len(out) > 0 {
 			return out
@@ -347,7 +379,7 @@ func (r *reading) firstAddresses(field string) []envelope.Address {
 func (r *reading) allAddresses(field string) []envelope.Address {
 	var out []envelope.Address
 	good := true
-	for _, s := range r.m.fields[field] {
+	for _, s := range r.sources(field) {
 		found, all := r.addressesOf(field, s)
 		good = good && all
 		for _, a := range found {
@@ -386,7 +418,19 @@ func (r *reading) addresses(e *directory.Entry) {
 // routing fills in where the mail goes besides the mailbox.
 func (r *reading) routing(e *directory.Entry) {
 	e.Forward = r.firstAddresses("forward")
+	if state := r.all("forward_state"); slices.Contains(state, "off") && !slices.Contains(state, "on") {
+		e.Forward = nil
+	}
 	e.KeepCopy = r.first("keep_copy") == "true"
+	// The own address among the targets is how some schemas keep a copy.
+	e.Forward = slices.DeleteFunc(e.Forward, func(a envelope.Address) bool {
+		own := e.Owns(a)
+		e.KeepCopy = e.KeepCopy || own
+		return own
+	})
+	if len(e.Forward) == 0 {
+		e.Forward = nil
+	}
 	if e.Kind != directory.KindElsewhere {
 		return
 	}

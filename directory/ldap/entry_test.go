@@ -63,10 +63,8 @@ func TestMapping(t *testing.T) {
 			t.Parallel()
 			text, err := os.ReadFile(file)
 			must(t, err)
-			cfg := Config{Name: "corp", Preset: PresetOpenLDAP, Base: "DC=corp,DC=example", Domain: "CORP"}
-			if strings.Contains(file, ".ad.") {
-				cfg.Preset = PresetAD
-			}
+			cfg := Config{Name: "corp", Base: "DC=corp,DC=example", Domain: "CORP"}
+			cfg.Preset = strings.Split(filepath.Base(file), ".")[1]
 			m, err := newMapper(cfg)
 			must(t, err)
 			le := lines(string(text))

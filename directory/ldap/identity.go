@@ -2,6 +2,7 @@ package ldap
 
 import (
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -31,6 +32,35 @@ func x500Address(v string) (string, error) {
 		return "", nil
 	}
 	return text(address)
+}
+
+// uuidText takes a UUID as text, in any of the ways directories write it.
+func uuidText(v string) (string, error) {
+	raw, err := hex.DecodeString(strings.ReplaceAll(v, "-", ""))
+	if err != nil || len(raw) != 16 {
+		return "", errors.New("not a UUID")
+	}
+	return formatUUID([16]byte(raw)), nil
+}
+
+// guid takes the 16 octets of objectGUID, whose first three fields are
+// little-endian.
+func guid(v string) (string, error) {
+	if len(v) != 16 {
+		return "", errors.New("not a GUID of 16 octets")
+	}
+	raw := [16]byte([]byte(v))
+	var u [16]byte
+	binary.BigEndian.PutUint32(u[:], binary.LittleEndian.Uint32(raw[:]))
+	binary.BigEndian.PutUint16(u[4:], binary.LittleEndian.Uint16(raw[4:]))
+	binary.BigEndian.PutUint16(u[6:], binary.LittleEndian.Uint16(raw[6:]))
+	copy(u[8:], raw[8:])
+	return formatUUID(u), nil
+}
+
+func formatUUID(u [16]byte) string {
+	h := hex.EncodeToString(u[:])
+	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
 }
 
 // maxSubAuthorities bounds a security identifier (MS-DTYP 2.4.2).

@@ -5,7 +5,10 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/go-ldap/ldap/v3"
+
 	"dirpost/directory"
+	"dirpost/internal/envelope"
 )
 
 // list fills in what only lists have.
@@ -54,15 +57,16 @@ func (r *reading) memberLogins() []string {
 // filters as URLs. What asks for an attribute that is not kept of each entry
 // would never match, or, negated, match everybody: it is left out.
 func (r *reading) queries(e *directory.Entry) []string {
+	out := r.byMemberOf(e)
 	values := r.all("query")
 	if len(values) == 0 {
-		return nil
+		return out
 	}
+	before := len(out)
 	base := r.first("query_base")
 	if base == "" {
 		base = r.m.base
 	}
-	var out []string
 	for _, v := range values {
 		text, err := v, error(nil)
 		if strings.HasPrefix(v, "(") {
@@ -77,11 +81,41 @@ func (r *reading) queries(e *directory.Entry) []string {
 		}
 		out = append(out, text)
 	}
-	if len(out) == 0 {
+	if len(out) == before {
 		r.cannotRead("query")
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
+}
+
+// policy takes the word of a list policy, alone or as "mail-policy: word" on a
+// line of its own in a free text.
+func policy(v string) (string, error) {
+	for _, line := range strings.Split(v, "\n") {
+		word := strings.ToLower(strings.TrimSpace(line))
+		if after, ok := strings.CutPrefix(word, "mail-policy:"); ok {
+			word = strings.TrimSpace(after)
+		} else if len(v) != len(line) {
+			continue
+		}
+		if _, ok := directory.ParseListPolicy(word); ok {
+			return word, nil
+		}
+		if word != strings.ToLower(strings.TrimSpace(line)) {
+			return "", fmt.Errorf("no list policy: %.40q", word)
+		}
+	}
+	return "", nil
+}
+
+// addressOnly takes a value that is an address, and nothing else: no local-parts,
+// no programs.
+func addressOnly(v string) (string, error) {
+	a, err := envelope.ParseAddress(strings.TrimSpace(v))
+	if err != nil {
+		return "", nil
+	}
+	return a.String(), nil
 }
 
 // queryFilter takes a filter (RFC 4515), which people write without its outermost
@@ -92,6 +126,29 @@ func queryFilter(v string) (string, error) {
 		v = "(" + v + ")"
 	}
 	return v, err
+}
+
+// memberOfList is the fact of an entry that says itself which lists it is in.
+const memberOfList = "member-of-list"
+
+// byMemberOf returns the query for those who say themselves that they are in the
+// list e, for directories that have it that way round.
+func (r *reading) byMemberOf(e *directory.Entry) []string {
+	if len(r.m.fields["member_of"]) == 0 || e.Primary.IsZero() {
+		return nil
+	}
+	var filter strings.Builder
+	filter.WriteString("(|")
+	for _, a := range append([]envelope.Address{e.Primary}, e.Aliases...) {
+		filter.WriteString("(" + memberOfList + "=" + ldap.EscapeFilter(a.Key()) + ")")
+	}
+	filter.WriteString(")")
+	text, err := directory.FilterQuery(r.m.base, filter.String())
+	if err != nil {
+		r.problem("member_of", "its source", err)
+		return nil
+	}
+	return []string{text}
 }
 
 func (r *reading) checkQuery(text string) error {
@@ -123,6 +180,11 @@ func (r *reading) facts() []string {
 				continue
 			}
 			out = append(out, attribute+"="+v)
+		}
+	}
+	for _, a := range r.allAddresses("member_of") {
+		if len(out) < maxFacts {
+			out = append(out, memberOfList+"="+a.Key())
 		}
 	}
 	slices.Sort(out)

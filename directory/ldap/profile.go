@@ -1,85 +1,134 @@
 package ldap
 
-// openLDAPFilter takes whatever may have an address or carry rights. slapd
-// answers "undefined" for a class that its schema lacks, so the filter fits
-// any schema. Containers are in it for the news that one was renamed.
-const openLDAPFilter = "(|(objectClass=inetOrgPerson)(objectClass=groupOfNames)(objectClass=groupOfUniqueNames)" +
-	"(objectClass=dirpostMailbox)(objectClass=dirpostList)(objectClass=inetLocalMailRecipient)(objectClass=mailRecipient)(objectClass=mailGroup)(objectClass=posixGroup)(objectClass=groupOfURLs)(objectClass=nisMailAlias)" +
-	"(objectClass=organizationalUnit)(objectClass=organization)(objectClass=locality)(objectClass=country))"
+import (
+	"maps"
+	"slices"
 
-// adFilter takes people, groups and contacts, and no computers.
-const adFilter = "(|(&(objectCategory=person)(objectClass=user))(objectClass=group)(objectClass=contact))"
+	"dirpost/directory"
+)
 
-// presets is where the logical fields come from when the configuration says
-// nothing. Attributes that a server does not have cost nothing.
-func presets(name string) map[string][]string {
-	if name == PresetAD {
-		return map[string][]string{
-			"id":             {"objectGUID:guid"},
-			"kind":           {"msExchRecipientTypeDetails:exchange-kind"},
-			"name":           {"displayName", "cn"},
-			"primary":        {"proxyAddresses:smtp-primary", "mail"},
-			"alias":          {"proxyAddresses:smtp", "mail"},
-			"login":          {"userPrincipalName", "sAMAccountName", "sAMAccountName:netbios", "sAMAccountName:implicit-upn"},
-			"login_state":    {"userAccountControl:uac", "pwdLastSet:must-change"},
-			"expires":        {"accountExpires:filetime"},
-			"quota":          {"mDBOverHardQuotaLimit:kib"},
-			"quota_send":     {"mDBOverQuotaLimit:kib"},
-			"quota_warn":     {"mDBStorageQuota:kib"},
-			"max_receive":    {"delivContLength:kib"},
-			"max_send":       {"submissionContLength:kib"},
-			"forward":        {"targetAddress:smtp"},
-			"place":          {"homeMDB:elsewhere", "msExchHomeServerName:elsewhere", "msExchMailboxGuid:elsewhere", "targetAddress:elsewhere"},
-			"x500":           {"legacyExchangeDN", "proxyAddresses:x500"},
-			"sid":            {"objectSid:sid"},
-			"primary_group":  {"primaryGroupID:rid"},
-			"member":         {"member"},
-			"query":          {"msExchDynamicDLFilter:filter"},
-			"query_base":     {"msExchDynamicDLBaseDN"},
-			"list_policy":    {"msExchEnableModeration:moderated", "info:policy", "extensionName:policy", "msExchRequireAuthToSendTo:require-auth"},
-			"owner":          {"managedBy", "msExchCoManagedByLink"},
-			"moderator":      {"msExchModeratedByLink"},
-			"list_sender":    {"msExchBypassModerationLink"},
-			"list_allowed":   {"authOrig", "dLMemSubmitPerms"},
-			"list_barred":    {"unauthOrig", "dLMemRejectPerms"},
-			"on_behalf":      {"publicDelegates"},
-			"hidden":         {"msExchHideFromAddressLists:bool"},
-			"modified":       {"whenChanged:time", "pwdLastSet:filetime"},
-			"delivery_state": {},
+// profile is how the directories of one family hold what mail asks for.
+type profile struct {
+	name   string
+	title  string // for documents
+	ad     bool   // Active Directory
+	filter string // of what mail should know; "" is that of the openldap profile
+	marks  []mark // what its schema has and no other
+	// fields is where the logical fields come from, beyond those of below.
+	fields map[string][]string
+	// below is the profile whose sources count where fields has none.
+	below *profile
+	// variants read entries of some classes in another way.
+	variants []variant
+	facts    []string // beside DefaultFacts
+}
+
+// mark is a class, or with Active Directory an attribute, by which a schema is
+// known: its name, and how the object identifier begins, since a name may stand
+// for anything.
+type mark struct{ name, arc string }
+
+// variant is how entries of one class differ from the others of their profile.
+type variant struct {
+	class  string
+	kind   directory.Kind
+	fields map[string][]string
+}
+
+// The profiles, as Config.Preset names them.
+const (
+	PresetAuto        = "auto"
+	PresetAD          = "ad"
+	PresetADExchange  = "ad-exchange"
+	PresetOpenLDAP    = "openldap"
+	PresetQmail       = "qmail"
+	PresetPostfixBook = "postfixbook"
+	PresetIRedMail    = "iredmail"
+	PresetKolab       = "kolab"
+	PresetUCS         = "ucs"
+	Preset389DS       = "389ds"
+	PresetFreeIPA     = "freeipa"
+)
+
+// profiles are in the order in which they are looked for: what says more about
+// mail comes first.
+var profiles = []*profile{
+	profileAD, profileADExchange,
+	profileIRedMail, profileKolab, profileUCS, profileQmail, profilePostfixBook, profileFreeIPA, profile389DS,
+	profileOpenLDAP,
+}
+
+// Presets are the words of Config.Preset.
+func Presets() []string {
+	names := []string{PresetAuto}
+	for _, p := range profiles {
+		names = append(names, p.name)
+	}
+	return names
+}
+
+// profileOf returns the profile of a name, nil if there is none.
+func profileOf(name string) *profile {
+	for _, p := range profiles {
+		if p.name == name {
+			return p
 		}
 	}
-	return map[string][]string{
-		"id":              {"entryUUID:uuid", "nsUniqueId:uuid", "ipaUniqueID:uuid"},
-		"kind":            {"dirpostMailboxKind"},
-		"name":            {"displayName", "cn"},
-		"primary":         {"dirpostAddress", "mailPrimaryAddress", "mail", "mailLocalAddress"},
-		"alias":           {"dirpostAlias", "mail", "mailAlternateAddress", "mailAlternativeAddress", "mailLocalAddress"},
-		"login":           {"uid", "mail", "krbPrincipalName"},
-		"login_state":     {"dirpostEnabled:enabled-login", "pwdAccountLockedTime:locked-time", "nsAccountLock:locked", "accountStatus:account-status"},
-		"expires":         {"shadowExpire:days"},
-		"delivery_state":  {"dirpostEnabled:enabled-delivery", "mailEnabled:enabled-flag"},
-		"quota":           {"dirpostQuotaBytes", "mailQuotaSize"},
-		"quota_send":      {"dirpostQuotaSendBytes"},
-		"quota_warn":      {"dirpostQuotaWarnBytes"},
-		"forward":         {"dirpostForward", "mailForwardingAddress", "mailRoutingAddress"},
-		"keep_copy":       {"dirpostForwardKeepCopy:bool", "deliveryMode:delivery-mode"},
-		"next_hop":        {"dirpostNextHop"},
-		"service":         {"dirpostService"},
-		"member":          {"member", "uniqueMember:unique-member"},
-		"external_member": {"dirpostListExternalMember", "rfc822MailMember", "mgrpRFC822MailMember"},
-		"member_login":    {"memberUid"},
-		"query":           {"memberURL"},
-		"list_policy":     {"dirpostListPolicy:policy", "businessCategory:policy"},
-		"owner":           {"owner"},
-		"moderator":       {"dirpostListModerator", "mgrpModerator", "listModerator"},
-		"list_sender":     {"dirpostListSender"},
-		"max_receive":     {"mgrpMsgMaxSize"},
-		"sid":             {"sambaSID:sid"},
-		"primary_group":   {"sambaPrimaryGroupSID:sid"},
-		"access":          {"dirpostFullAccess"},
-		"send_as":         {"dirpostSendAs"},
-		"on_behalf":       {"dirpostSendOnBehalf"},
-		"hidden":          {"dirpostHidden:bool"},
-		"modified":        {"entryCSN:csn", "modifyTimestamp:time"},
+	return nil
+}
+
+// sources returns where each logical field comes from. The optional schema of
+// Dirpost comes before what the profile says.
+func (p *profile) sources() map[string][]string {
+	all := map[string][]string{}
+	for q := p; q != nil; q = q.below {
+		for field, list := range q.fields {
+			if _, ok := all[field]; !ok {
+				all[field] = list
+			}
+		}
 	}
+	if !p.ad {
+		for field, own := range ownFields {
+			all[field] = append(slices.Clone(own), all[field]...)
+		}
+	}
+	return all
+}
+
+// variantsOf returns the variants of p and of those below it.
+func (p *profile) variantsOf() []variant {
+	var all []variant
+	for ; p != nil; p = p.below {
+		all = append(all, p.variants...)
+	}
+	return all
+}
+
+func (p *profile) filterOf() string {
+	for ; p != nil; p = p.below {
+		if p.filter != "" {
+			return p.filter
+		}
+	}
+	return openLDAPFilter
+}
+
+func (p *profile) factsOf() []string {
+	facts := DefaultFacts()
+	for ; p != nil; p = p.below {
+		facts = append(facts, p.facts...)
+	}
+	slices.Sort(facts)
+	return slices.Compact(facts)
+}
+
+// SourcesOf returns where the profile of a preset reads each logical field from,
+// nil for a preset that there is not. It is what the configuration may replace.
+func SourcesOf(preset string) map[string][]string {
+	p := profileOf(preset)
+	if p == nil {
+		return nil
+	}
+	return maps.Clone(p.sources())
 }

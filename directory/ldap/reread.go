@@ -138,7 +138,7 @@ func has(le *ldap.Entry, attribute string) bool {
 // below queues everything below a renamed or moved entry: it has another DN, and
 // the server does not say so.
 func (r *reread) below(ctx context.Context, g objectGUID) error {
-	return r.identifiers(ctx, fmt.Sprintf("<GUID=%x>", g[:]), r.client.cfg.Filter)
+	return r.identifiers(ctx, fmt.Sprintf("<GUID=%x>", g[:]), r.mapper.filter)
 }
 
 // namedBy queues the entries that name dn.
@@ -152,7 +152,7 @@ func (r *reread) namedBy(ctx context.Context, dn string) error {
 	if f.Len() == 0 {
 		return nil
 	}
-	return r.identifiers(ctx, r.client.cfg.Base, "(&"+r.client.cfg.Filter+"(|"+f.String()+"))")
+	return r.identifiers(ctx, r.client.cfg.Base, "(&"+r.mapper.filter+"(|"+f.String()+"))")
 }
 
 // dnFields are the logical fields whose values may be DNs.
@@ -203,7 +203,7 @@ func (r *reread) finish(ctx context.Context, cookie []byte) error {
 // read reads a part of the queue.
 func (r *reread) read(ctx context.Context, list []objectGUID) ([]directory.Change, error) {
 	req := r.request()
-	req.Filter = "(&" + anyGUID(list) + r.client.cfg.Filter + ")"
+	req.Filter = "(&" + anyGUID(list) + r.mapper.filter + ")"
 	res, err := r.conn.search(ctx, longRequest, req)
 	if err != nil {
 		return nil, fmt.Errorf("read changed entries: %w", err)

@@ -7,7 +7,7 @@ import (
 )
 
 // viewVersion moves on when this program reads the same entries in another way.
-const viewVersion = 2
+const viewVersion = 3
 
 // view is a hash of what is asked for and how it is read. It stands before each
 // cookie: the server tells what has changed since a cookie, and nothing about
@@ -15,7 +15,7 @@ const viewVersion = 2
 func (b *base) view() []byte {
 	cfg := b.client.cfg
 	h := sha256.New()
-	fmt.Fprintf(h, "%d %q %q %q %q %t %q %q %q", viewVersion, cfg.Preset, cfg.Base, cfg.Filter, cfg.Domain, cfg.AliasLogins, cfg.Mapping, b.mapper.attributes, b.mapper.facts)
+	fmt.Fprintf(h, "%d %q %q %q %q %t %q %q %q", viewVersion, b.mapper.profile.name, cfg.Base, b.mapper.filter, cfg.Domain, cfg.AliasLogins, cfg.Mapping, b.mapper.attributes, b.mapper.facts)
 	return h.Sum(nil)[:viewSize]
 }
 

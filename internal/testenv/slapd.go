@@ -39,7 +39,14 @@ var slapds atomic.Int64
 // Slapd starts a slapd for this test alone; it ends with the test.
 func Slapd(t testing.TB) *SlapdServer {
 	t.Helper()
-	s, err := newSlapd(t)
+	return SlapdWith(t, "", "")
+}
+
+// SlapdWith is Slapd with another schema file, in slapd.conf's form, and with
+// more entries, in LDIF.
+func SlapdWith(t testing.TB, schema, ldif string) *SlapdServer {
+	t.Helper()
+	s, err := newSlapd(t, schema, ldif)
 	if err != nil {
 		t.Fatalf("private slapd: %v (deploy/install-packages.sh run test installs what is missing)", err)
 	}
@@ -47,7 +54,7 @@ func Slapd(t testing.TB) *SlapdServer {
 	return s
 }
 
-func newSlapd(t testing.TB) (*SlapdServer, error) {
+func newSlapd(t testing.TB, schema, ldif string) (*SlapdServer, error) {
 	programs, err := child.FindSlapd()
 	if err != nil {
 		return nil, err
@@ -78,7 +85,7 @@ func newSlapd(t testing.TB) (*SlapdServer, error) {
 	s.cfg = child.SlapdConfig{
 		Programs: programs, User: user, Dir: dir,
 		Suffix: s.Base, RootDN: s.AdminDN, RootPassword: s.AdminPassword,
-		Schema: []string{ldap.Schema}, Addresses: []string{plain}, TLSAddresses: []string{tls},
+		Schema: []string{ldap.Schema, schema}, Addresses: []string{plain}, TLSAddresses: []string{tls},
 		Certificate: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem"), CA: filepath.Join(dir, "ca.pem"),
 		Log: filepath.Join(dir, "log"), NoSync: true,
 	}
@@ -101,7 +108,7 @@ func newSlapd(t testing.TB) (*SlapdServer, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	if err := s.cfg.Load(ctx, ldap.Demo(people, service)); err != nil {
+	if err := s.cfg.Load(ctx, ldap.Demo(people, service)+ldif); err != nil {
 		return nil, err
 	}
 	s.proc, err = child.StartSlapd(ctx, s.cfg)

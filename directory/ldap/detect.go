@@ -1,0 +1,175 @@
+package ldap
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/go-ldap/ldap/v3"
+)
+
+// Choice is which profile a directory is read with, and why.
+type Choice struct {
+	Profile string
+	Why     string
+	// Notes are for the administrator: sources that the server does not know, or
+	// whose unit is not known.
+	Notes []string
+}
+
+// detect chooses a profile by what the server says about itself. entries asks
+// whether there are entries of a class: where several schemas are loaded, what
+// is in use decides.
+func detect(s *schema, entries func(class string) (bool, error)) (*profile, string, error) {
+	if s.ad {
+		p, why := profileOf(PresetAD), "the server says that it is Active Directory"
+		for _, mark := range profileOf(PresetADExchange).marks {
+			if oid := s.attributes[strings.ToLower(mark.name)]; oid != "" {
+				return profileOf(PresetADExchange), fmt.Sprintf("%s, and its schema has %s of Exchange", why, mark.name), nil
+			}
+		}
+		return p, why + ", without the schema of Exchange", nil
+	}
+	is389 := strings.Contains(s.vendor, "389")
+	if !s.known && !is389 {
+		return profileOf(PresetOpenLDAP), "its schema may not be read", nil
+	}
+	var chosen *profile
+	var why string
+	var others []string
+	for _, p := range profiles {
+		mark := p.markIn(s)
+		if mark == "" {
+			continue
+		}
+		used, err := entries(mark)
+		if err != nil {
+			return nil, "", err
+		}
+		switch {
+		case !used:
+		case chosen == nil:
+			chosen, why = p, fmt.Sprintf("there are entries of %s (%s)", mark, s.classes[strings.ToLower(mark)])
+		default:
+			others = append(others, p.name)
+		}
+	}
+	switch {
+	case chosen != nil && len(others) > 0:
+		return chosen, why + "; there are also entries of " + strings.Join(others, ", "), nil
+	case chosen != nil:
+		return chosen, why, nil
+	case is389:
+		return profileOf(Preset389DS), "the server says that it is " + s.vendor, nil
+	}
+	return profileOf(PresetOpenLDAP), "no entries of another mail schema are there", nil
+}
+
+// markIn returns the class by which p is known and which is in the schema s with
+// its own OID, "" if none is.
+func (p *profile) markIn(s *schema) string {
+	for _, mark := range p.marks {
+		if oid := s.classes[strings.ToLower(mark.name)]; oid != "" && strings.HasPrefix(oid, mark.arc) {
+			return mark.name
+		}
+	}
+	return ""
+}
+
+// learn settles the mapping of c when a server is first reached, by what that
+// server is.
+func (c *Client) learn(ctx context.Context, nc *conn) error {
+	c.learning.Lock()
+	defer c.learning.Unlock()
+	if c.learned != nil {
+		return nil
+	}
+	s, err := readSchema(ctx, nc, c.cfg.Timeout, c.names())
+	if err != nil {
+		return fmt.Errorf("directory %q: %w", c.cfg.Name, err)
+	}
+	p, why := profileOf(c.cfg.Preset), "the configuration says so"
+	if p == nil {
+		p, why, err = detect(s, func(class string) (bool, error) { return c.hasEntries(ctx, nc, class) })
+		if err != nil {
+			return fmt.Errorf("directory %q: %w", c.cfg.Name, err)
+		}
+	}
+	m, notes, err := compile(c.cfg, p, s)
+	if err != nil {
+		return fmt.Errorf("directory %q, read as %s: %w", c.cfg.Name, p.name, err)
+	}
+	*c.mapping = *m // who looks at it has a connection, and so came by here
+	c.learned = &Choice{Profile: p.name, Why: why, Notes: notes}
+	c.cfg.Log.Info("directory is read", "directory", c.cfg.Name, "profile", p.name, "why", why)
+	for _, note := range notes {
+		c.cfg.Log.Warn("directory holds something that is not read", "directory", c.cfg.Name, "note", note)
+	}
+	return nil
+}
+
+// names are all attributes and classes that a profile or the configuration may
+// want.
+func (c *Client) names() []string {
+	seen := map[string]struct{}{}
+	var names []string
+	add := func(name string) {
+		if _, ok := seen[strings.ToLower(name)]; !ok && isAttribute(name) {
+			seen[strings.ToLower(name)] = struct{}{}
+			names = append(names, name)
+		}
+	}
+	for _, p := range profiles {
+		for _, mark := range p.marks {
+			add(mark.name)
+		}
+	}
+	tables := []map[string][]string{c.cfg.Mapping}
+	for _, p := range profiles {
+		if p.ad {
+			tables = append(tables, p.fields)
+		}
+	}
+	for _, table := range tables {
+		for _, sources := range table {
+			for _, text := range sources {
+				attribute, _, _ := strings.Cut(text, ":")
+				add(attribute)
+			}
+		}
+	}
+	return names
+}
+
+// hasEntries reports whether there is any entry of a class below the base.
+func (c *Client) hasEntries(ctx context.Context, nc *conn, class string) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
+	defer cancel()
+	var res *ldap.SearchResult
+	err := nc.do(ctx, func() (err error) {
+		res, err = nc.Search(ldap.NewSearchRequest(c.cfg.Base, ldap.ScopeWholeSubtree, ldap.NeverDerefAliases, 1, 0, false,
+			"(objectClass="+ldap.EscapeFilter(class)+")", []string{"1.1"}, nil))
+		return err
+	})
+	switch {
+	case ldap.IsErrorWithCode(err, ldap.LDAPResultSizeLimitExceeded):
+		return true, nil
+	case err != nil && broken(err):
+		return false, fmt.Errorf("look for entries of %s: %w", class, err)
+	case err != nil:
+		return false, nil
+	}
+	return len(res.Entries) > 0, nil
+}
+
+// Choice connects, if need be, and says which profile the directory is read with.
+func (c *Client) Choice(ctx context.Context) (Choice, error) {
+	nc, err := c.read.get(ctx)
+	if err != nil {
+		return Choice{}, err
+	}
+	c.read.put(nc, nil)
+	c.learning.Lock()
+	defer c.learning.Unlock()
+	return *c.learned, nil
+}
