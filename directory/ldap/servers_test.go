@@ -338,3 +338,54 @@ func TestReferrals(t *testing.T) {
 	default:
 	}
 }
+
+// TestADFailover: with two domain controllers of one domain, found by the DNS, the
+// preferred one may die at any moment: people are judged by the other, and by the
+// first again when it is back. A wrong password is counted once.
+func TestADFailover(t *testing.T) {
+	t.Parallel()
+	p := testenv.ADPair(t)
+	s := p.First
+	dns := testenv.DNS(t, p.Records...)
+	simple := Config{
+		Name: "corp", Preset: PresetAD, Discover: "corp.example", Resolver: resolverFor(t, dns), TLS: tlsImplicit, Base: s.Base, CA: s.CA,
+		BindDN: s.ServiceDN, BindPassword: s.ServicePass, ConnectTimeout: 10 * time.Second, Timeout: time.Minute,
+	}
+	sealed := simple
+	sealed.TLS, sealed.BindDN, sealed.BindPassword, sealed.Passwords = tlsStart, "", "", PasswordsLDAP
+	sealed.Bind, sealed.Principal, sealed.Realm, sealed.Keytab = BindGSSAPI, s.Service, s.Realm, s.Keytab
+	clients := map[string]*Client{"ldaps": client(t, simple), "sealed": client(t, sealed)}
+	check := func(when string) {
+		t.Helper()
+		for name, c := range clients {
+			if err := c.Check(t.Context()); err != nil {
+				t.Errorf("%s: %s: read: %v", when, name, err)
+			}
+			if err := c.Verify(t.Context(), person(s, "Alice Archer"), s.UserPassword); err != nil {
+				t.Errorf("%s: %s: log in: %v", when, name, err)
+			}
+		}
+	}
+	check("both are there")
+	first := clients["ldaps"].Servers()
+	if len(first) != 2 || first[0].Name != "dc1.corp.example" || !first[0].PDC || first[1].PDC || first[0].Site == "" || first[0].State != ServerUp || first[1].State != ServerUntried {
+		t.Errorf("%+v", first)
+	}
+	var r *directory.Refusal
+	if err := clients["ldaps"].Verify(t.Context(), person(s, "Bob Baker"), "wrong"); !errors.As(err, &r) {
+		t.Error(err)
+	}
+	if got := states(clients["ldaps"]); got != "up untried" {
+		t.Errorf("after a wrong password: %s", got)
+	}
+	p.Stop(0)
+	check("the first is gone")
+	if got := states(clients["ldaps"]); got != "down up" {
+		t.Errorf("the first is gone: %s", got)
+	}
+	p.Start(t, 0)
+	await(t, clients["ldaps"], "up up")
+	await(t, clients["sealed"], "up up up up")
+	p.Stop(1)
+	check("the second is gone")
+}

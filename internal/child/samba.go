@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -20,6 +22,7 @@ type SambaPrograms struct {
 	SPNUpdate string // samba_spnupdate
 	LDBAdd    string
 	LDBModify string
+	LDBSearch string
 	Version   string
 }
 
@@ -27,7 +30,7 @@ type SambaPrograms struct {
 func FindSamba(ctx context.Context) (SambaPrograms, error) {
 	var p SambaPrograms
 	for name, path := range map[string]*string{
-		"samba": &p.Server, "samba-tool": &p.Tool, "samba_spnupdate": &p.SPNUpdate, "ldbadd": &p.LDBAdd, "ldbmodify": &p.LDBModify,
+		"samba": &p.Server, "samba-tool": &p.Tool, "samba_spnupdate": &p.SPNUpdate, "ldbadd": &p.LDBAdd, "ldbmodify": &p.LDBModify, "ldbsearch": &p.LDBSearch,
 	} {
 		for _, dir := range []string{"/usr/sbin/", "/usr/bin/", "/usr/local/sbin/", "/usr/local/bin/", "/usr/local/samba/sbin/", "/usr/local/samba/bin/"} {
 			if isProgram(dir + name) {
@@ -47,7 +50,8 @@ func FindSamba(ctx context.Context) (SambaPrograms, error) {
 	return p, nil
 }
 
-// SambaConfig is a private domain controller, the only one of its domain.
+// SambaConfig is a private domain controller. It is the only one of its domain, and
+// the only process, unless Peers says otherwise.
 type SambaConfig struct {
 	Programs      SambaPrograms
 	Dir           string // everything that it writes; Provision makes it
@@ -57,6 +61,12 @@ type SambaConfig struct {
 	Domain        string // the NetBIOS name
 	AdminPassword string // of Administrator
 	Log           string
+	// Peers are other domain controllers that it knows by name, itself among them:
+	// full name -> address. With them it speaks to others and has RPC, DNS,
+	// replication and a process per service. That needs the package libnss-wrapper.
+	Peers map[string]string
+	// KDCs are the addresses of those who give it tickets, by realm.
+	KDCs map[string][]string
 }
 
 // ErrNotRoot reports that a domain controller needs root: its ports cannot be
@@ -68,16 +78,38 @@ var ErrNotRoot = errors.New("a Samba domain controller needs root (ports 88, 389
 // for tests.
 var throwAway = []string{"TDB_NO_FSYNC=1"}
 
+// env is the environment of every program: names are looked up in our own file,
+// and nothing is asked outside.
+func (cfg SambaConfig) env() []string {
+	if len(cfg.Peers) == 0 {
+		return throwAway
+	}
+	return append([]string{
+		"LD_PRELOAD=" + nssWrapper(), "NSS_WRAPPER_HOSTS=" + cfg.hosts(), "KRB5_CONFIG=" + cfg.krb5(),
+	}, throwAway...)
+}
+
+func (cfg SambaConfig) hosts() string { return filepath.Join(cfg.Dir, "etc", "hosts") }
+
+func (cfg SambaConfig) krb5() string { return filepath.Join(cfg.Dir, "etc", "krb5.conf") }
+
+// nssWrapper is the library by which a program reads another /etc/hosts, "" if it
+// is not installed.
+func nssWrapper() string {
+	found, _ := filepath.Glob("/usr/lib/*/libnss_wrapper.so")
+	if len(found) == 0 {
+		return ""
+	}
+	return found[0]
+}
+
 // Provision makes a new domain in cfg.Dir, which must not exist. It takes 5 to
 // 30 seconds.
 func (cfg SambaConfig) Provision(ctx context.Context) error {
-	if os.Geteuid() != 0 {
-		return ErrNotRoot
-	}
-	if err := MakeDir(cfg.Dir, User{}); err != nil {
+	if err := cfg.make(); err != nil {
 		return err
 	}
-	_, err := Command{Path: cfg.Programs.Tool, Env: throwAway, Args: []string{
+	_, err := Command{Path: cfg.Programs.Tool, Env: cfg.env(), Args: []string{
 		"domain", "provision", "--quiet", "--server-role=dc", "--dns-backend=SAMBA_INTERNAL",
 		"--realm=" + cfg.Realm, "--domain=" + cfg.Domain, "--host-name=" + cfg.Host, "--host-ip=" + cfg.Address,
 		"--adminpass=" + cfg.AdminPassword, "--targetdir=" + cfg.Dir,
@@ -91,15 +123,53 @@ func (cfg SambaConfig) Provision(ctx context.Context) error {
 	if err := cfg.Configure(); err != nil {
 		return err
 	}
-	// A service that we leave out would register the names of the DC's services,
-	// ldap/HOST among them.
-	if _, err := (Command{Path: cfg.Programs.SPNUpdate, Env: throwAway, Args: []string{"--configfile=" + cfg.conf()}}).Output(ctx); err != nil {
+	return cfg.registerNames(ctx)
+}
+
+// make makes the directory for a new domain controller.
+func (cfg SambaConfig) make() error {
+	if os.Geteuid() != 0 {
+		return ErrNotRoot
+	}
+	if len(cfg.Peers) > 0 && nssWrapper() == "" {
+		return fmt.Errorf("libnss_wrapper.so is %w: install the package libnss-wrapper", ErrNotInstalled)
+	}
+	return MakeDir(cfg.Dir, User{})
+}
+
+// registerNames does what a service that we leave out would: it registers the
+// names of the DC's services, ldap/HOST among them.
+func (cfg SambaConfig) registerNames(ctx context.Context) error {
+	if _, err := (Command{Path: cfg.Programs.SPNUpdate, Env: cfg.env(), Args: []string{"--configfile=" + cfg.conf()}}).Output(ctx); err != nil {
 		return fmt.Errorf("register service names: %w", err)
 	}
 	return nil
 }
 
 func (cfg SambaConfig) conf() string { return filepath.Join(cfg.Dir, "etc", "smb.conf") }
+
+// Join makes a further domain controller in cfg.Dir, which must not exist, of the
+// domain whose controller primary is running. It takes 3 to 20 seconds.
+func (cfg SambaConfig) Join(ctx context.Context, primary string) error {
+	if err := cfg.make(); err != nil {
+		return err
+	}
+	if err := cfg.Configure(); err != nil {
+		return err
+	}
+	err := cfg.Tool(ctx, "domain", "join", strings.ToLower(cfg.Realm), "DC", "-U", "Administrator", "--password="+cfg.AdminPassword,
+		"--server="+primary, "--dns-backend=SAMBA_INTERNAL", "--option=interfaces = "+cfg.Address+"/8")
+	if err != nil {
+		return fmt.Errorf("join as a domain controller: %w", err)
+	}
+	return cfg.registerNames(ctx)
+}
+
+// Replicate has the controller to take what the controller from has of a naming
+// context, and returns when it has it. Both are full names and must be running.
+func (cfg SambaConfig) Replicate(ctx context.Context, to, from, context string) error {
+	return cfg.Tool(ctx, "drs", "replicate", to, from, context, "-U", cfg.Domain+`\Administrator`, "--password="+cfg.AdminPassword)
+}
 
 // Configure writes smb.conf for a domain in cfg.Dir, which may be a copy. The one
 // that provisioning wrote takes its directories and its name server from this
@@ -110,7 +180,7 @@ func (cfg SambaConfig) Configure() error {
   realm = %[3]s
   workgroup = %[4]s
   server role = active directory domain controller
-  server services = ldap, cldap, kdc
+  server services = %[6]s
   interfaces = %[5]s/8
   bind interfaces only = yes
   disable netbios = yes
@@ -134,24 +204,92 @@ func (cfg SambaConfig) Configure() error {
   tls cafile = %[1]s/ca.pem
   vfs objects = dfs_samba4 acl_xattr xattr_tdb
   xattr_tdb:file = %[1]s/state/xattr.tdb
-`, cfg.Dir, cfg.Host, cfg.Realm, cfg.Domain, cfg.Address)
-	for _, dir := range []string{"etc", "lock", "run/ncalrpc", "run/winbindd", "run/ntp", "bind-dns"} {
+%[7]s`, cfg.Dir, cfg.Host, cfg.Realm, cfg.Domain, cfg.Address, cfg.services(), cfg.replication())
+	for _, dir := range []string{"etc", "lock", "private", "state", "cache", "run/ncalrpc", "run/winbindd", "run/ntp", "bind-dns"} {
 		if err := os.MkdirAll(filepath.Join(cfg.Dir, dir), 0o755); err != nil {
 			return err
 		}
 	}
-	return os.WriteFile(cfg.conf(), []byte(text), 0o600)
+	if err := os.WriteFile(cfg.conf(), []byte(text), 0o600); err != nil || len(cfg.Peers) == 0 {
+		return err
+	}
+	return cfg.writeNames()
+}
+
+func (cfg SambaConfig) services() string {
+	if len(cfg.Peers) == 0 {
+		return "ldap, cldap, kdc"
+	}
+	return "ldap, cldap, kdc, rpc, dns, drepl, kcc"
+}
+
+// replication makes changes go to the others in a second or two. The topology is
+// computed once, since that takes a processor for seconds.
+func (cfg SambaConfig) replication() string {
+	if len(cfg.Peers) == 0 {
+		return ""
+	}
+	return `  prefork children = 1
+  dreplsrv:notify_interval = 1
+  dreplsrv:periodic_interval = 1
+  dreplsrv:periodic_startup_interval = 1
+  kccsrv:periodic_startup_interval = 1
+  kccsrv:periodic_interval = 300
+[sysvol]
+  path = ` + cfg.Dir + `/state/sysvol
+  read only = no
+[netlogon]
+  path = ` + cfg.Dir + `/state/sysvol/` + strings.ToLower(cfg.Realm) + `/scripts
+  read only = no
+`
+}
+
+// writeNames writes who the others are.
+func (cfg SambaConfig) writeNames() error {
+	var hosts, realms strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(cfg.Peers)) {
+		fmt.Fprintf(&hosts, "%s %s\n", cfg.Peers[name], name)
+	}
+	for _, realm := range slices.Sorted(maps.Keys(cfg.KDCs)) {
+		fmt.Fprintf(&realms, " %s = {\n", realm)
+		for _, kdc := range cfg.KDCs[realm] {
+			fmt.Fprintf(&realms, "  kdc = %s\n", kdc)
+		}
+		realms.WriteString(" }\n")
+	}
+	krb5 := fmt.Sprintf("[libdefaults]\n default_realm = %s\n dns_lookup_kdc = false\n dns_lookup_realm = false\n rdns = false\n[realms]\n%s", cfg.Realm, realms.String())
+	if err := os.WriteFile(cfg.hosts(), []byte(hosts.String()), 0o644); err != nil {
+		return err
+	}
+	return os.WriteFile(cfg.krb5(), []byte(krb5), 0o644)
 }
 
 // Tool runs samba-tool on the database in cfg.Dir.
 func (cfg SambaConfig) Tool(ctx context.Context, args ...string) error {
-	_, err := Command{Path: cfg.Programs.Tool, Env: throwAway, Args: append(args, "--configfile="+cfg.conf())}.Output(ctx)
+	_, err := Command{Path: cfg.Programs.Tool, Env: cfg.env(), Args: append(args, "--configfile="+cfg.conf())}.Output(ctx)
 	return err
 }
 
 // Add adds the entries of ldif to the database in cfg.Dir.
 func (cfg SambaConfig) Add(ctx context.Context, ldif string) error {
 	return cfg.ldb(ctx, cfg.Programs.LDBAdd, []string{"-H", filepath.Join(cfg.Dir, "private", "sam.ldb"), "--configfile=" + cfg.conf()}, ldif)
+}
+
+// Read returns the first value of an attribute of an entry in the database in
+// cfg.Dir, as LDIF has it.
+func (cfg SambaConfig) Read(ctx context.Context, dn, attribute string) (string, error) {
+	out, err := Command{Path: cfg.Programs.LDBSearch, Env: cfg.env(), Args: []string{
+		"-H", filepath.Join(cfg.Dir, "private", "sam.ldb"), "--configfile=" + cfg.conf(), "-b", dn, "-s", "base", attribute,
+	}}.Output(ctx)
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(string(out)) {
+		if value, ok := strings.CutPrefix(line, attribute+": "); ok {
+			return strings.TrimSpace(value), nil
+		}
+	}
+	return "", fmt.Errorf("%s has no %s", dn, attribute)
 }
 
 // Force changes the entries of a naming context behind the back of all rules.
@@ -166,7 +304,7 @@ func (cfg SambaConfig) ldb(ctx context.Context, program string, args []string, l
 		return err
 	}
 	defer os.Remove(path)
-	_, err := Command{Path: program, Env: throwAway, Args: append(args, path)}.Output(ctx)
+	_, err := Command{Path: program, Env: cfg.env(), Args: append(args, path)}.Output(ctx)
 	return err
 }
 
@@ -185,8 +323,13 @@ func StartSamba(ctx context.Context, cfg SambaConfig) (*Samba, error) {
 	if n := len(cfg.Dir) + len("/private/ldap_priv/ldapi"); n > maxSocketPath {
 		return nil, fmt.Errorf("directory %s is too long for a Unix socket (%d octets, %d are possible): choose a shorter one", cfg.Dir, n, maxSocketPath)
 	}
-	// In the foreground and in one process: nothing else has to be ended.
-	proc, err := Start(Command{Path: cfg.Programs.Server, Args: []string{"--foreground", "--model=single", "--configfile=" + cfg.conf()}, Env: throwAway,
+	// In the foreground and in one process: nothing else has to be ended. One that
+	// speaks to others would wait for itself then; its processes end with the first.
+	model := "single"
+	if len(cfg.Peers) > 0 {
+		model = "prefork"
+	}
+	proc, err := Start(Command{Path: cfg.Programs.Server, Args: []string{"--foreground", "--model=" + model, "--configfile=" + cfg.conf()}, Env: cfg.env(),
 		Log: cfg.Log, Stop: syscall.SIGTERM, Kill: syscall.SIGTERM})
 	if err != nil {
 		return nil, err

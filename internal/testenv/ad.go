@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -87,30 +88,41 @@ func startAD() (*ADServer, error) {
 		return nil, err
 	}
 	cfg := adConfig(programs, filepath.Join(base, "ad"))
-	if _, err := (child.Command{Path: "/bin/cp", Args: []string{"-a", "--reflink=auto", pristine, cfg.Dir}}).Output(ctx); err != nil {
+	if err := copyTree(ctx, pristine, cfg.Dir); err != nil {
 		return nil, err
 	}
 	if cfg.Address, err = adAddress(); err != nil {
 		return nil, err
 	}
-	s := &ADServer{
-		Host: "dc1.corp.example", Address: cfg.Address, URL: "ldap://" + cfg.Address, TLSURL: "ldaps://" + cfg.Address,
-		Base: adBase, Realm: cfg.Realm, Domain: cfg.Domain,
-		AdminDN: "CN=Administrator,CN=Users," + adBase, AdminPassword: adAdminPassword, UserPassword: adUserPassword,
-		Service: "svc-mail", ServiceDN: "CN=svc-mail,OU=Services," + adBase, ServicePass: adServicePass,
-	}
-	if s.Keytab, err = os.ReadFile(filepath.Join(cfg.Dir, "svc-mail.keytab")); err != nil {
-		return nil, err
-	}
-	if s.CA, err = adCertificate(cfg.Dir, s.Host, cfg.Address); err != nil {
-		return nil, err
-	}
-	if err := cfg.Configure(); err != nil {
+	s, err := newADServer(cfg, filepath.Join(cfg.Dir, "svc-mail.keytab"))
+	if err != nil {
 		return nil, err
 	}
 	_, err = child.StartSamba(ctx, cfg)
 	return s, err
 }
+
+// newADServer makes a copied domain controller ready to be started at its address.
+func newADServer(cfg child.SambaConfig, keytab string) (*ADServer, error) {
+	base := "DC=" + strings.ReplaceAll(strings.ToLower(cfg.Realm), ".", ",DC=")
+	s := &ADServer{
+		Host: adHost(cfg), Address: cfg.Address, URL: "ldap://" + cfg.Address, TLSURL: "ldaps://" + cfg.Address,
+		Base: base, Realm: cfg.Realm, Domain: cfg.Domain,
+		AdminDN: "CN=Administrator,CN=Users," + base, AdminPassword: adAdminPassword, UserPassword: adUserPassword,
+		Service: "svc-mail", ServiceDN: "CN=svc-mail,OU=Services," + base, ServicePass: adServicePass,
+	}
+	var err error
+	if s.Keytab, err = os.ReadFile(keytab); err != nil {
+		return nil, err
+	}
+	if s.CA, err = adCertificate(cfg.Dir, s.Host, cfg.Address); err != nil {
+		return nil, err
+	}
+	return s, cfg.Configure()
+}
+
+// adHost is the full name of a domain controller.
+func adHost(cfg child.SambaConfig) string { return cfg.Host + "." + strings.ToLower(cfg.Realm) }
 
 func adConfig(programs child.SambaPrograms, dir string) child.SambaConfig {
 	return child.SambaConfig{
@@ -170,10 +182,15 @@ func adCertificate(dir string, names ...string) (ca string, err error) {
 	return string(a.PEM()), nil
 }
 
-// provisionedAD returns the directory of a domain that was never started, from
-// the cache if one is there. Test binaries that run at the same time wait for
-// the one that makes it.
+// provisionedAD returns the directory of a domain that was never started.
 func provisionedAD(ctx context.Context, base string, programs child.SambaPrograms) (string, error) {
+	return cachedAD(ctx, base, programs, "ad", adRecipe+adLDIF, func(dir string) error { return provisionAD(ctx, adConfig(programs, dir)) })
+}
+
+// cachedAD returns a directory that provision makes, from the cache if it is there.
+// recipe changes when what is in it changes. Test binaries that run at the same
+// time wait for the one that makes it.
+func cachedAD(ctx context.Context, base string, programs child.SambaPrograms, name, recipe string, provision func(dir string) error) (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		cache = os.TempDir()
@@ -182,9 +199,9 @@ func provisionedAD(ctx context.Context, base string, programs child.SambaProgram
 	if err := os.MkdirAll(cache, 0o700); err != nil {
 		return "", err
 	}
-	sum := sha256.Sum256([]byte(adRecipe + adLDIF))
-	dir := filepath.Join(cache, fmt.Sprintf("ad-%s-%x", programs.Version, sum[:4]))
-	lock, err := os.OpenFile(filepath.Join(cache, "lock-ad"), os.O_CREATE|os.O_RDWR, 0o600)
+	sum := sha256.Sum256([]byte(recipe))
+	dir := filepath.Join(cache, fmt.Sprintf("%s-%s-%x", name, programs.Version, sum[:4]))
+	lock, err := os.OpenFile(filepath.Join(cache, "lock-"+name), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return "", err
 	}
@@ -195,19 +212,25 @@ func provisionedAD(ctx context.Context, base string, programs child.SambaProgram
 	if _, err := os.Stat(dir); err == nil {
 		return dir, nil
 	}
-	fresh := filepath.Join(base, "ad-fresh")
-	if err := provisionAD(ctx, adConfig(programs, fresh)); err != nil {
+	fresh := filepath.Join(base, name+"-fresh")
+	defer os.RemoveAll(fresh)
+	if err := provision(fresh); err != nil {
 		return "", err
 	}
-	defer os.RemoveAll(fresh)
 	part := dir + ".part" // the cache may lie on another file system
 	if err := os.RemoveAll(part); err != nil {
 		return "", err
 	}
-	if _, err := (child.Command{Path: "/bin/cp", Args: []string{"-a", fresh, part}}).Output(ctx); err != nil {
+	if err := copyTree(ctx, fresh, part); err != nil {
 		return "", err
 	}
 	return dir, os.Rename(part, dir)
+}
+
+// copyTree copies a directory to one that does not exist.
+func copyTree(ctx context.Context, from, to string) error {
+	_, err := child.Command{Path: "/bin/cp", Args: []string{"-a", "--reflink=auto", from, to}}.Output(ctx)
+	return err
 }
 
 // provisionAD makes the domain and fills it. Nothing in it may grow old: the copy

@@ -21,3 +21,22 @@ func TestAD(t *testing.T) {
 		_ = c.Close()
 	}
 }
+
+// TestADPair: what one controller has, the other has soon, and each is found and
+// answers while the other is away.
+func TestADPair(t *testing.T) {
+	t.Parallel()
+	p := ADPair(t)
+	if len(p.First.Keytab) == 0 || p.First.Host != "dc1.corp.example" || p.Second.Host != "dc2.corp.example" || p.First.Address == p.Second.Address {
+		t.Errorf("%+v %+v", p.First, p.Second)
+	}
+	p.Replicate(t)
+	DNS(t, p.Records...)
+	p.Stop(0)
+	if c, err := net.Dial("tcp", p.First.Address+":389"); err == nil {
+		_ = c.Close()
+		t.Error("a stopped controller answers")
+	}
+	p.Start(t, 0)
+	p.Replicate(t)
+}

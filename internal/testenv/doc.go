@@ -14,7 +14,8 @@
 // is kept in the user's cache directory; that takes up to a minute, a copy two to
 // five seconds. Its ports (88, 389, 636) cannot be chosen, so it has an address of
 // its own in 127.0.0.0/8 and needs root: as an ordinary user, run the tests that
-// want it with go test -exec 'sudo -E'.
+// want it with go test -exec 'sudo -E'. Two that replicate (ADPair) take a minute to
+// provision and ten seconds or so to start, in each test that asks for them.
 //
 // # Concurrency
 //
