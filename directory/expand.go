@@ -13,6 +13,10 @@ type Expansion struct {
 	Remote  []RemoteRecipient
 	Held    []HeldRecipient
 	Refused []RefusedRecipient
+	// Expanded are lists whose sender wants to hear of success: that they have
+	// the message is all there is to hear (RFC 3461 §5.2.7), for their members do
+	// not report it.
+	Expanded []ExpandedRecipient
 }
 
 // LocalRecipient is one copy for a mailbox of ours.
@@ -41,6 +45,12 @@ type HeldRecipient struct {
 	Recipient  envelope.Recipient
 	Moderators []*Entry
 	Path       []Key
+}
+
+// ExpandedRecipient is a list that the message reached, as it was addressed.
+type ExpandedRecipient struct {
+	Entry     *Entry
+	Recipient envelope.Recipient
 }
 
 // RefusedRecipient gets nothing, and Status says why.
@@ -167,7 +177,12 @@ func (x *expander) addressed(rcpt envelope.Recipient, l *Entry) {
 		x.out.Held = append(x.out.Held, HeldRecipient{Entry: l, Recipient: rcpt, Moderators: x.s.people(l.Directory, l.moderators())})
 		return
 	}
+	before := x.seen[l.Key]
 	switch x.visit(rcpt, l, "", nil) {
+	case reached:
+		if before == reached { // by another recipient
+			x.expanded(rcpt, l)
+		}
 	case deadEnd:
 		if !x.again(rcpt, l) {
 			x.refuse(rcpt, statusListEmpty)
@@ -220,6 +235,13 @@ func (x *expander) owners(rcpt envelope.Recipient, l *Entry) {
 	}
 }
 
+// expanded records that the list l leads on.
+func (x *expander) expanded(rcpt envelope.Recipient, l *Entry) {
+	if rcpt.Notify&envelope.NotifySuccess != 0 {
+		x.out.Expanded = append(x.out.Expanded, ExpandedRecipient{Entry: l, Recipient: rcpt})
+	}
+}
+
 // again reports whether l leads somewhere when it is followed alone. It was a
 // dead end, but perhaps only since it was met within a circle of lists that
 // has been followed from another one; then its members have been reached.
@@ -246,7 +268,11 @@ func (x *expander) follow(rcpt envelope.Recipient, e *Entry, detail string, path
 	}
 	switch {
 	case e.Kind == KindList:
-		return x.members(rcpt, e, path)
+		p := x.members(rcpt, e, path)
+		if p == reached {
+			x.expanded(rcpt, e)
+		}
+		return p
 	case e.Kind == KindContact, e.Kind == KindElsewhere:
 		r := Resolution{Entry: e}
 		if x.s.route(&r, e.Primary); !r.OK() {
@@ -264,8 +290,17 @@ func (x *expander) follow(rcpt envelope.Recipient, e *Entry, detail string, path
 	if len(e.Forward) > 0 {
 		arrived := false
 		onward := append(slices.Clip(path), e.Key)
+		// One copy answers for the delivery (RFC 3461 §5.2.7.3, §5.2.7.4 (b)): the
+		// one that is kept, else the first.
+		copied := rcpt
+		if e.KeepCopy {
+			copied.Notify = copied.Notify.Onward()
+		}
 		for _, a := range e.Forward {
-			arrived = x.address(rcpt, a, onward) == reached || arrived
+			if x.address(copied, a, onward) == reached {
+				arrived = true
+				copied.Notify = copied.Notify.Onward()
+			}
 		}
 		if arrived && !e.KeepCopy {
 			return reached
@@ -285,6 +320,7 @@ func (x *expander) members(rcpt envelope.Recipient, l *Entry, path []Key) progre
 		defer func() { x.list = nil }()
 	}
 	path = append(slices.Clip(path), l.Key)
+	rcpt.Notify = rcpt.Notify.Onward()
 	result := deadEnd
 	note := func(p progress) {
 		if p == reached || p == deferred && result == deadEnd {

@@ -124,6 +124,58 @@ func TestExpandKeepsOriginal(t *testing.T) {
 	}
 }
 
+// RFC 3461 §5.2.7: of a list the sender hears that it was expanded, and of its
+// members only what goes wrong; of a forward one copy answers for it.
+func TestExpandNotify(t *testing.T) {
+	t.Parallel()
+	s := corp(t)
+	const (
+		success = envelope.NotifySuccess
+		failure = envelope.NotifyFailure
+		both    = success | failure
+	)
+	tests := []struct {
+		name, rcpts string
+		notify      envelope.Notify
+		want        string // name=NOTIFY of each copy, list:name of what was expanded
+	}{
+		{"mailbox", "alice", both, "alice=6"},
+		{"list", "sales", both, "alice=4 bob=4 carol=4 list:sales wangwei=4"},
+		{"list, success alone", "sales", success, "alice=1 bob=1 carol=1 list:sales wangwei=1"},
+		{"list, failure alone", "sales", failure, "alice=4 bob=4 carol=4 wangwei=4"},
+		{"list, default", "sales", 0, "alice=0 bob=0 carol=0 wangwei=0"},
+		{"list and one of its members", "sales bob", both, "alice=4 bob=6 carol=4 list:sales wangwei=4"},
+		{"list with members elsewhere and one who forwards", "mixed", success, "Partner@other.example=1 alice=1 bob=1 copier=1 dave=1 guest@other.example=1 list:mixed office=1 old@corp.example=1 x@far.example=1"},
+		{"empty list", "empty", both, ""},
+		{"forward", "mover", both, "mover@other.example=6"},
+		{"forward with a copy", "copier", both, "bob=4 copier=6"},
+		{"forwards in a circle", "ping", both, "pong=6"},
+		{"forward to nobody", "lost", both, "lost=6"},
+		{"contact", "partner", both, "Partner@other.example=6"},
+	}
+	for _, tt := range tests {
+		rcpts := recipients(tt.rcpts)
+		for i := range rcpts {
+			rcpts[i].Notify = tt.notify
+		}
+		x := s.Expand(rcpts, Terms{})
+		var got []string
+		for _, r := range x.Local {
+			got = append(got, fmt.Sprintf("%s=%d", strings.TrimPrefix(string(r.Entry.Key), "test:"), r.Recipient.Notify))
+		}
+		for _, r := range x.Remote {
+			got = append(got, fmt.Sprintf("%s=%d", r.Recipient.Address, r.Recipient.Notify))
+		}
+		for _, r := range x.Expanded {
+			got = append(got, "list:"+r.Recipient.Address.Local)
+		}
+		slices.Sort(got)
+		if got := strings.Join(got, " "); got != tt.want {
+			t.Errorf("%s:\n got %s\nwant %s", tt.name, got, tt.want)
+		}
+	}
+}
+
 // What was held for the moderators goes to the members once it is released.
 func TestExpandReleased(t *testing.T) {
 	list := entry(KindList, "list", func(e *Entry) { e.Policy, e.Members, e.Owners = ListModerated, dns("bob"), dns("carol") })

@@ -13,7 +13,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 )
 
-var update = flag.Bool("update", false, "write docs/config.md anew")
+var update = flag.Bool("update", false, "write docs/config.md and golden files anew")
 
 // TestConfigPage: docs/config.md is what `config example` prints.
 func TestConfigPage(t *testing.T) {

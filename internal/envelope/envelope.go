@@ -24,6 +24,19 @@ const (
 	NotifyDelay
 )
 
+// Onward is what goes with the copies of a message beyond the one that answers
+// for its delivery: those to the members of a list, and of a forward all but one
+// (RFC 3461 §5.2.7.4 (c)). The sender hears of success once.
+func (n Notify) Onward() Notify {
+	if n&NotifySuccess == 0 {
+		return n
+	}
+	if n &^= NotifySuccess; n == 0 {
+		return NotifyNever // absent it would ask for failures
+	}
+	return n
+}
+
 // Return says how much of the message a DSN returns (RFC 3461 §4.3).
 type Return uint8
 

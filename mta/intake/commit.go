@@ -167,7 +167,7 @@ func (t *Transaction) plan(ctx context.Context, exp directory.Expansion, parsed 
 	repeat := repeatKey(t.env.ReversePath, parsed.Header)
 	for _, r := range exp.Local {
 		l := p.lists.of(r.List)
-		if len(p.deliveries) >= t.door.cfg.InTransaction || t.reportsSuccess(r) {
+		if len(p.deliveries) >= t.door.cfg.InTransaction || t.reportsSuccess(r.Recipient) {
 			p.queue(l, localRow(r))
 			continue
 		}
@@ -199,6 +199,11 @@ func (t *Transaction) plan(ctx context.Context, exp directory.Expansion, parsed 
 	for _, r := range exp.Refused {
 		p.queue(nil, queueRow(r.Recipient, queue.LocalExpand, ""))
 	}
+	for _, r := range exp.Expanded {
+		if t.reportsSuccess(r.Recipient) {
+			p.queue(nil, queueRow(r.Recipient, p.lists.of(r.Entry).success(), ""))
+		}
+	}
 	for _, r := range exp.Remote {
 		p.queue(p.lists.of(r.List), queueRow(r.Recipient, "", r.NextHop))
 	}
@@ -207,9 +212,9 @@ func (t *Transaction) plan(ctx context.Context, exp directory.Expansion, parsed 
 
 // reportsSuccess says whether the sender is to be told that r has got the message
 // (RFC 3461 §5.2.3). Reports are written by the queue manager, so the queue
-// delivers. Members of a list are not reported one by one.
-func (t *Transaction) reportsSuccess(r directory.LocalRecipient) bool {
-	return !t.queued && r.Recipient.Notify&envelope.NotifySuccess != 0 && !t.env.ReversePath.IsNull() && len(r.Path) == 0
+// delivers.
+func (t *Transaction) reportsSuccess(r envelope.Recipient) bool {
+	return !t.queued && r.Notify&envelope.NotifySuccess != 0 && !t.env.ReversePath.IsNull()
 }
 
 // localRow is the queue row of a recipient of ours who cannot be served within

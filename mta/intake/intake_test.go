@@ -604,6 +604,39 @@ func TestReportsSuccess(t *testing.T) {
 	}
 }
 
+// A list that is expanded is a row for the report, its members are delivered to
+// at once (RFC 3461 §5.2.7.4); the null reverse-path is never told.
+func TestReportsExpansion(t *testing.T) {
+	list := &directory.Entry{Key: "test:list", DN: "cn=list", Kind: directory.KindList, Primary: address(t, "list@corp.example"),
+		Delivery: directory.StateActive, Policy: directory.ListOpen, Members: []string{"cn=alice", "cn=bob"}}
+	owned := group("owned", func(e *directory.Entry) { e.Members, e.Owners = []string{"cn=alice", "cn=bob"}, []string{"cn=alice"} })
+	h := newHouse(t, person("alice", nil), person("bob", nil), list, owned)
+	for i, reverse := range []envelope.ReversePath{envelope.ReversePathOf(address(t, "ann@example.net")), {}, envelope.ReversePathOf(address(t, "ann@example.net"))} {
+		h.queue.rcpts = nil
+		to, want := list, queue.LocalExpanded
+		if i == 2 {
+			to, want = owned, queue.LocalDelivered
+		}
+		tx, err := h.Start(&envelope.Client{}, nil, MailParams{ReversePath: reverse})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := tx.AddRecipient(t.Context(), envelope.Recipient{Address: to.Primary, Notify: envelope.NotifySuccess}); err != nil {
+			t.Fatal(err)
+		}
+		tx.Begin(t.Context())
+		io.WriteString(tx, strings.Replace(plain, "<1@", fmt.Sprintf("<x%d@", i), 1))
+		acc, err := tx.Commit(t.Context())
+		if err != nil || acc.Delivered != 2 {
+			t.Fatalf("accepted %+v, %v", acc, err)
+		}
+		rows := h.queue.rcpts
+		if reverse.IsNull() && len(rows) != 0 || !reverse.IsNull() && (len(rows) != 1 || rows[0].Local != want || rows[0].Address != to.Primary) {
+			t.Errorf("from %s queued %+v", reverse, rows)
+		}
+	}
+}
+
 // A held list waits in the queue, and reaches its members when it is released.
 func TestHeld(t *testing.T) {
 	list := &directory.Entry{Key: "test:list", DN: "cn=list", Kind: directory.KindList, Primary: address(t, "list@corp.example"),

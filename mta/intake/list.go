@@ -164,6 +164,17 @@ func (l *list) isOwn() bool {
 	return now != before
 }
 
+// success is what the sender hears of it, as queue.Recipient.Local: a list of its
+// own has got the message, which is the end of its way for the sender
+// (RFC 3461 §5.2.7.1); one whose failures still go to the sender was expanded
+// (§5.2.7.4 (c)).
+func (l *list) success() string {
+	if l.isOwn() {
+		return queue.LocalDelivered
+	}
+	return queue.LocalExpanded
+}
+
 // message makes the queued message m the one of the list. What the sender asked to
 // be told ends where another is told of failures (RFC 3461 §5.2.7).
 func (l *list) message(m *queue.Message) {

@@ -66,6 +66,7 @@ func expandQueued(snap *directory.Snapshot, m *queue.Message, h message.Header, 
 	for _, r := range rcpts {
 		rcpt := envelope.Recipient{Address: r.Address, Original: r.Original, OriginalType: r.OriginalType, Notify: r.Notify}
 		if r.Local == queue.LocalExpand {
+			rcpt.Notify = rcpt.Notify.Onward() // the row itself reports
 			more := snap.Expand([]envelope.Recipient{rcpt}, directory.Terms{Released: true, From: m.ReversePath, Been: deliveredTo(h)})
 			exp.Local, exp.Remote, exp.Refused = append(exp.Local, more.Local...), append(exp.Remote, more.Remote...), append(exp.Refused, more.Refused...)
 			continue

@@ -162,8 +162,32 @@ func same(attempts []queue.Attempt, o queue.Outcome) []queue.Outcome {
 func (j *job) deliverLocal(ctx context.Context) {
 	defer j.beat(ctx, min(localLease, j.m.config.Lease))()
 	for msg, attempts := range j.byMessage(j.m.config.LocalSlice) {
-		j.slice(ctx, msg, attempts)
+		var lists, boxes []queue.Attempt
+		var outcomes []queue.Outcome // of lists
+		for _, a := range attempts {
+			if o, ok := listOutcomes[a.Recipient.Local]; ok {
+				lists, outcomes = append(lists, a), append(outcomes, o)
+			} else {
+				boxes = append(boxes, a)
+			}
+		}
+		if len(lists) > 0 {
+			j.conclude(ctx, msg, lists, outcomes)
+		}
+		if len(boxes) > 0 {
+			j.slice(ctx, msg, boxes)
+		}
 	}
+}
+
+// relayList is Reply.Relay of a list that was expanded.
+const relayList = "list"
+
+// listOutcomes are the outcomes of lists: their members have the message, or rows
+// of their own.
+var listOutcomes = map[string]queue.Outcome{
+	queue.LocalExpanded:  {Reply: queue.Reply{Enhanced: "2.0.0", Text: "expanded", Relay: relayList}},
+	queue.LocalDelivered: {Reply: queue.Reply{Enhanced: "2.0.0", Text: "delivered to the list", Relay: "local"}},
 }
 
 // slice delivers one message to some mailboxes in one transaction, with the

@@ -156,6 +156,8 @@ func status(s *queue.Settlement) string {
 	switch {
 	case s.Reply.IsDelivered() && s.Reply.Relay == "local":
 		return "delivered"
+	case s.Reply.IsDelivered() && s.Reply.Relay == relayList:
+		return "expanded"
 	case s.Reply.IsDelivered():
 		return "sent"
 	case s.Verdict == queue.Untried:

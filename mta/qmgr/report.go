@@ -158,6 +158,8 @@ func reported(msg *queue.Message, s *queue.Settlement, now time.Time) dsn.Recipi
 		r.Action, r.WillRetryUntil = dsn.Delayed, msg.Expires
 	case s.Reply.IsDelivered() && s.Reply.Relay == "local":
 		r.Action = dsn.Delivered
+	case s.Reply.IsDelivered() && s.Reply.Relay == relayList:
+		r.Action = dsn.Expanded
 	case s.Reply.IsDelivered():
 		r.Action = dsn.Relayed
 	}

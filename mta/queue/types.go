@@ -56,6 +56,14 @@ func (m *Message) Sender() envelope.ReversePath {
 // then turned out to be none.
 const LocalExpand = "*"
 
+// LocalExpanded and LocalDelivered as Recipient.Local are a list that has got the
+// message: nothing is delivered for its row, but its sender wants to hear of it, as
+// the action "expanded" or "delivered" (RFC 3464 §2.3.3).
+const (
+	LocalExpanded  = "*expanded"
+	LocalDelivered = "*delivered"
+)
+
 // State says what becomes of a recipient now.
 type State int16
 
