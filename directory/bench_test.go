@@ -5,14 +5,17 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+	"time"
 
 	"dirpost/internal/envelope"
 )
 
-// large is a directory of n people and n/10 groups of ten, each in one bigger
-// one.
-var large = sync.OnceValue(func() *Snapshot {
-	const people = 100_000
+// large is a directory of 100,000 people, many of any other size.
+var large = sync.OnceValue(func() *Snapshot { return many(100_000) })
+
+// many is a directory of so many people and a tenth as many groups of ten, each in
+// one bigger one.
+func many(people int) *Snapshot {
 	l := NewLive(NewSnapshot([]string{"corp.example"}, nil))
 	var changes []Change
 	add := func(e *Entry) {
@@ -39,13 +42,13 @@ var large = sync.OnceValue(func() *Snapshot {
 	}
 	add(entry(KindList, "big", func(e *Entry) {
 		e.Policy = ListOpen
-		for i := range 500 {
+		for i := range min(500, people/10) {
 			e.Members = append(e.Members, dn(fmt.Sprintf("list%05d", i)))
 		}
 	}))
 	l.Apply(1, changes)
 	return l.Snapshot()
-})
+}
 
 func BenchmarkResolve(b *testing.B) {
 	s := large()
@@ -86,16 +89,43 @@ func BenchmarkExpand(b *testing.B) {
 	}
 }
 
-// BenchmarkApply is one change in a directory of 110,000 entries.
+// BenchmarkApply is one change in directories of several sizes: it costs the same
+// in all of them.
 func BenchmarkApply(b *testing.B) {
-	l := NewLive(large())
-	e := l.Snapshot().ByLogin("user012345")
-	b.ReportAllocs()
-	b.ResetTimer()
-	for i := range b.N {
-		c := *e
-		c.packed, c.Quota = "", int64(i+1)
-		l.Apply(int64(i), []Change{{c.Key, &c}})
+	for _, people := range []int{1_000, 10_000, 100_000, 1_000_000} {
+		b.Run(fmt.Sprint(people), func(b *testing.B) {
+			s := large()
+			if people != 100_000 {
+				s = many(people)
+			}
+			l := NewLive(s)
+			e := l.Snapshot().ByLogin("user000123")
+			b.ReportAllocs()
+			b.ResetTimer()
+			for i := range b.N {
+				c := *e
+				c.packed, c.Quota = "", int64(i+1)
+				l.Apply(int64(i), []Change{{c.Key, &c}})
+			}
+		})
+	}
+}
+
+// BenchmarkMillion is a directory of 1,000,000 people and 100,000 lists: what it
+// holds, what the process needed at most while it grew, and how long one
+// collection of garbage takes in it.
+func BenchmarkMillion(b *testing.B) {
+	for range b.N {
+		s := many(1_000_000)
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		b.ReportMetric(float64(m.Sys)/(1<<20), "MiB/most")
+		begun := time.Now()
+		runtime.GC()
+		b.ReportMetric(float64(time.Since(begun))/float64(time.Millisecond), "ms/collection")
+		runtime.ReadMemStats(&m)
+		b.ReportMetric(float64(m.HeapAlloc)/(1<<20), "MiB/kept")
+		runtime.KeepAlive(s)
 	}
 }
 
