@@ -18,6 +18,9 @@
 //
 // # Security
 //
+// With Rules.Confirm a domain takes no mail before an administrator has confirmed
+// whose mailboxes are here; see MailboxRule.
+//
 // An address or login name that two entries claim belongs to neither: mail is
 // deferred and the login refused, so that nothing reaches the wrong person.
 // While nothing was loaded, or the directory was not heard of for

@@ -274,15 +274,13 @@ func (x *expander) follow(rcpt envelope.Recipient, e *Entry, detail string, path
 		}
 		return p
 	case e.Kind == KindContact, e.Kind == KindElsewhere:
-		r := Resolution{Entry: e}
-		if x.s.route(&r, e.Primary); !r.OK() {
-			return deferred
-		}
-		return x.send(rcpt, r.Target, r.NextHop, path)
+		return x.away(rcpt, e, path)
 	case !e.HasMailbox(), e.Primary.IsZero():
 		return deadEnd
-	case !x.s.isHere(e):
+	case x.s.homeDomain(e) == "":
 		return x.send(rcpt, e.Primary, "", path)
+	case !x.s.isHere(e):
+		return x.away(rcpt, e, path)
 	case e.Delivery == StateHeld:
 		x.out.Held = append(x.out.Held, HeldRecipient{Entry: e, Recipient: rcpt, Path: path})
 		return reached
@@ -308,6 +306,18 @@ func (x *expander) follow(rcpt envelope.Recipient, e *Entry, detail string, path
 	}
 	x.out.Local = append(x.out.Local, LocalRecipient{Entry: e, Recipient: rcpt, Detail: detail, Path: path, List: x.list})
 	return reached
+}
+
+// away sends to e, whose mailbox another system has.
+func (x *expander) away(rcpt envelope.Recipient, e *Entry, path []Key) progress {
+	r := Resolution{Entry: e}
+	if e.HasMailbox() && x.s.place(e) != PlaceElsewhere {
+		return deadEnd
+	}
+	if x.s.route(&r, e.Primary); !r.OK() {
+		return deferred
+	}
+	return x.send(rcpt, r.Target, r.NextHop, path)
 }
 
 // members follows the members of a list.

@@ -13,8 +13,9 @@ import (
 	"dirpost/internal/postgres"
 )
 
-// topic is the topic of hints that the replica has changed.
-const topic = "directory"
+// Topic is the topic of hints that the replica has changed, or what nodes conclude
+// from it.
+const Topic = "directory"
 
 // Hinter carries hints between nodes. Hints may get lost.
 type Hinter interface {
@@ -75,7 +76,7 @@ func (f *Feeder) Run(ctx context.Context) error {
 // these get lost, now and then.
 func (f *Feeder) followAll(ctx context.Context) {
 	hint := make(chan struct{}, 1)
-	cancel := f.hints.Subscribe(topic, func(string) {
+	cancel := f.hints.Subscribe(Topic, func(string) {
 		select {
 		case hint <- struct{}{}:
 		default:
@@ -116,6 +117,11 @@ func (f *Feeder) follow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	domains, err := f.rows.confirmed(ctx)
+	if err != nil {
+		return err
+	}
+	f.live.SetConfirmed(domains)
 	s := f.live.Snapshot()
 	changes, version, damaged, err := f.rows.after(ctx, s.Version())
 	if err != nil {
@@ -329,7 +335,7 @@ func (g *feeding) problem(ctx context.Context, cause error) {
 	}
 	// Unknown addresses are deferred from now on, on all nodes.
 	_ = g.f.follow(ctx)
-	g.f.hints.Publish(topic, "")
+	g.f.hints.Publish(Topic, "")
 }
 
 // take handles one batch of the source: what is different from the snapshot
@@ -352,7 +358,7 @@ func (g *feeding) take(ctx context.Context, b Batch) error {
 		return err
 	}
 	if version > 0 || b.Complete {
-		g.f.hints.Publish(topic, fmt.Sprint(version))
+		g.f.hints.Publish(Topic, fmt.Sprint(version))
 	}
 	g.log(b, changes, version)
 	return nil

@@ -1,6 +1,7 @@
 package directory
 
 import (
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -58,6 +59,20 @@ func (l *Live) Apply(version int64, changes []Change) {
 		keys[i] = c.Key
 	}
 	l.tell(next, keys)
+}
+
+// SetConfirmed publishes which domains have been confirmed.
+func (l *Live) SetConfirmed(c Confirmed) {
+	l.write.Lock()
+	defer l.write.Unlock()
+	s := l.p.Load()
+	if maps.Equal(s.confirmed, c) {
+		return
+	}
+	next := *s
+	next.confirmed = maps.Clone(c)
+	l.p.Store(&next)
+	l.tell(&next, nil)
 }
 
 // tell calls the watchers.

@@ -61,14 +61,8 @@ var (
 	statusMayNot    = envelope.Status{Code: 550, Enhanced: "5.7.2", Text: "You may not send to this mailing list", IMAP: "NOPERM", POP3: "SYS/PERM"}
 )
 
-// Resolve says where a leads. An exact match wins over a subaddress.
-func (s *Snapshot) Resolve(a envelope.Address) Resolution {
-	if !s.ready { // not even our domains are known
-		return Resolution{Status: envelope.StatusDirectory}
-	}
-	if !s.IsLocalDomain(a.Domain) {
-		return Resolution{Home: HomeNotOurs, Target: a}
-	}
+// resolve is Resolve for an address of a domain that is ours.
+func (s *Snapshot) resolve(a envelope.Address) Resolution {
 	if e, claims := s.owner(a); e != nil || claims != nil {
 		return s.resolution(a, "", e, claims)
 	}
@@ -86,8 +80,19 @@ func (s *Snapshot) Resolve(a envelope.Address) Resolution {
 	if token, ok := DecisionToken(a); ok {
 		return Resolution{Home: HomeDecision, Detail: token}
 	}
+	if x500, ok := decodeIMCEAEX(a.Local); ok {
+		if e := s.ByX500(x500); e != nil {
+			if own := s.ownAddress(e); !own.IsZero() {
+				a = own
+			}
+			return s.resolution(a, "", e, nil)
+		}
+	}
 	if s.Stale() {
 		return Resolution{Status: envelope.StatusDirectory}
+	}
+	if s.rules.UnknownElsewhere && s.rules.NextHop != "" {
+		return s.elsewhere(a)
 	}
 	return Resolution{Home: HomeNobody, Status: envelope.StatusNotFound}
 }
@@ -173,7 +178,14 @@ func (s *Snapshot) resolution(a envelope.Address, detail string, e *Entry, claim
 	}
 	switch e.Kind {
 	case KindPerson, KindShared, KindRoom:
-		r.Home = HomeHere
+		switch s.place(e) {
+		case PlaceHere:
+			r.Home = HomeHere
+		case PlaceElsewhere:
+			s.route(&r, a)
+		default:
+			r = Resolution{Home: HomeNobody, Entry: e, Status: envelope.StatusNotFound}
+		}
 	case KindList:
 		r.Home = HomeList
 	case KindContact, KindElsewhere:
@@ -199,13 +211,17 @@ func (s *Snapshot) route(r *Resolution, a envelope.Address) {
 	if len(e.Forward) > 0 {
 		r.Target = e.Forward[0]
 	}
-	if e.Kind == KindElsewhere {
+	if e.Kind != KindContact {
 		r.Home = HomeElsewhere
-		if len(e.Forward) == 0 {
-			r.Target = a // the other system knows it under the same address
+		// The other system knows it under the same address, and forwards of its
+		// people are its own business. But who is placed elsewhere by a target
+		// outside is reached at that.
+		if len(e.Forward) == 0 || e.HasMailbox() && (e.Place != PlaceElsewhere || s.IsLocalDomain(e.Forward[0].Domain)) {
+			r.Target = a
 		}
 		r.NextHop = e.NextHop
-		if r.NextHop == "" {
+		// Who has a target of its own outside is reached there.
+		if r.NextHop == "" && s.IsLocalDomain(r.Target.Domain) {
 			r.NextHop = s.rules.NextHop
 		}
 	}
@@ -219,17 +235,18 @@ func (s *Snapshot) route(r *Resolution, a envelope.Address) {
 // a kind, and one of its addresses is ours.
 func (s *Snapshot) Keeps(e *Entry) bool { return e != nil && e.HasMailbox() && s.isHere(e) }
 
-// isHere reports whether the mailbox of e is ours: one of its addresses is. A
-// person that the directory lists with an address of somebody else's domain
-// only is a contact.
-func (s *Snapshot) isHere(e *Entry) bool {
-	if s.IsLocalDomain(e.Primary.Domain) {
-		return true
-	}
-	for _, a := range e.Aliases {
+// isHere reports whether the mailbox of e is ours: one of its addresses is, and
+// no other system has it. A person that the directory lists with an address of
+// somebody else's domain only is a contact.
+func (s *Snapshot) isHere(e *Entry) bool { return s.homeDomain(e) != "" && s.place(e) == PlaceHere }
+
+// ownAddress is the address under which e is known here, its first of ours; zero
+// for none.
+func (s *Snapshot) ownAddress(e *Entry) envelope.Address {
+	for _, a := range append([]envelope.Address{e.Primary}, e.Aliases...) {
 		if s.IsLocalDomain(a.Domain) {
-			return true
+			return a
 		}
 	}
-	return false
+	return envelope.Address{}
 }

@@ -3,6 +3,7 @@ package directory
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"dirpost/internal/envelope"
@@ -28,6 +29,14 @@ type Rules struct {
 	// NextHop is the host[:port] of the system that holds the mailboxes which
 	// are elsewhere, where their entry names none.
 	NextHop string
+	// UnknownElsewhere sends mail for addresses of ours that nobody has here to
+	// NextHop, which may know them, instead of refusing it.
+	UnknownElsewhere bool
+	// Mailboxes say who has a mailbox here, where another system has the others.
+	Mailboxes []MailboxRule
+	// Confirm asks that an administrator has confirmed a domain, seeing whose
+	// mailboxes are here, before mail for it is taken; see Confirmed.
+	Confirm bool
 	// StaleAfter is how long the snapshot is trusted to know everybody after
 	// the directory was last heard of. The default is 15 s.
 	StaleAfter time.Duration
@@ -41,6 +50,10 @@ func (r Rules) withDefaults() Rules {
 	}
 	if r.StaleAfter == 0 {
 		r.StaleAfter = defaultStaleAfter
+	}
+	r.Mailboxes = slices.Clone(r.Mailboxes)
+	for i := range r.Mailboxes {
+		_ = r.Mailboxes[i].compile() // Validate has said what is wrong
 	}
 	return r
 }
@@ -58,6 +71,14 @@ func (r Rules) Validate() error {
 	}
 	if len(r.Delimiter) > 1 || r.Delimiter == "@" || r.Delimiter == "." {
 		errs = append(errs, fmt.Errorf("delimiter: %q is not one character, or would split every address", r.Delimiter))
+	}
+	for _, m := range r.Mailboxes {
+		if err := m.compile(); err != nil {
+			errs = append(errs, fmt.Errorf("mailboxes of directory %q: %w", m.Directory, err))
+		}
+	}
+	if r.UnknownElsewhere && r.NextHop == "" {
+		errs = append(errs, errors.New("unknown: there is no other system to send to"))
 	}
 	if r.StaleAfter < 0 {
 		errs = append(errs, errors.New("stale_after: must not be negative"))

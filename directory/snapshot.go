@@ -28,6 +28,9 @@ type Snapshot struct {
 	shards  *[256]*[256]shard
 	count   int
 
+	confirmed Confirmed // domains that may take mail, with Rules.Confirm
+	placement string    // of the rules
+
 	domains   map[string]struct{} // of the rules and of domain objects
 	domainsOf map[Key][]string    // what each domain object adds
 	primaries map[string]int      // SID -> how many entries have it as their primary group
@@ -82,6 +85,7 @@ func newSnapshot(rules *Rules) *Snapshot {
 		domainsOf: map[Key][]string{},
 		primaries: map[string]int{},
 		found:     &findings{},
+		placement: rules.Placement(),
 	}
 	s.setDomains()
 	return s

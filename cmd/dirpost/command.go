@@ -22,7 +22,7 @@ Start with 'dirpost demo': a complete system with a company in it, on this
 machine, in a few seconds, leaving nothing behind.
 
 For your own: 'dirpost config example > dirpost.toml', edit it, 'dirpost config
-check', 'dirpost migrate', 'dirpost serve'.`,
+check', 'dirpost migrate', 'dirpost serve', 'dirpost directory check --accept'.`,
 		Version:       version(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -42,6 +42,7 @@ check', 'dirpost migrate', 'dirpost serve'.`,
 		configCommand(path, std),
 		queueCommand(path, std),
 		mailboxCommand(path, std),
+		directoryCommand(path, std),
 		dkimCommand(path, std),
 		dnsCommand(path, std),
 		doctorCommand(path, std),

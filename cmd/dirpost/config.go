@@ -56,6 +56,10 @@ type DomainsSection struct {
 	Local      []string `toml:"local"`
 	Postmaster string   `toml:"postmaster"`
 	Delimiter  string   `toml:"delimiter"`
+
+	OtherSystem  string   `toml:"other_system"`
+	OtherClients []string `toml:"other_clients"`
+	Unknown      string   `toml:"unknown"`
 }
 
 // DatabaseSection is [database].
@@ -94,6 +98,14 @@ type DirectorySection struct {
 	Timeout      Duration            `toml:"timeout"`
 	Mapping      map[string][]string `toml:"mapping"`
 	Facts        []string            `toml:"facts"`
+	Mailboxes    MailboxesSection    `toml:"mailboxes"`
+}
+
+// MailboxesSection is [directory.NAME.mailboxes].
+type MailboxesSection struct {
+	Filter string   `toml:"filter"`
+	Under  []string `toml:"under"`
+	Groups []string `toml:"groups"`
 }
 
 // AuthSection is [auth].
@@ -301,6 +313,20 @@ func (f *File) validate() error {
 	if f.Domains.Postmaster == "" {
 		bad("domains.postmaster", "postmaster@ of each domain must go somewhere (RFC 5321 §4.5.1)")
 	}
+	for _, n := range f.Domains.OtherClients {
+		if _, err := parseNetwork(n); err != nil {
+			bad("domains.other_clients", "%q is no address or network such as 192.0.2.25", n)
+		}
+	}
+	switch f.Domains.Unknown {
+	case "", "refuse":
+	case "other":
+		if f.Domains.OtherSystem == "" {
+			bad("domains.unknown", "other: name the system in other_system")
+		}
+	default:
+		bad("domains.unknown", "%q is none of refuse, other", f.Domains.Unknown)
+	}
 	if f.Database.URL == "" {
 		bad("database.url", "missing: write as postgres:///dirpost?host=/run/postgresql&user=dirpost_serve")
 	}
@@ -348,6 +374,11 @@ func (f *File) validateDirectories() []error {
 		}
 		if err := d.config(name).Validate(); err != nil {
 			errs = append(errs, fmt.Errorf("directory.%s: %w", name, err))
+		}
+		if rule, ok := d.Mailboxes.rule(name); ok {
+			if _, err := rule.Facts(); err != nil {
+				errs = append(errs, fmt.Errorf("directory.%s.mailboxes: %w", name, err))
+			}
 		}
 	}
 	return errs
@@ -456,4 +487,12 @@ func networks(all []netip.Prefix) []string {
 		s[i] = p.String()
 	}
 	return s
+}
+
+// parseNetwork reads a network, or an address as the network of itself.
+func parseNetwork(text string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(text); err == nil {
+		return a.Prefix(a.BitLen())
+	}
+	return netip.ParsePrefix(text)
 }

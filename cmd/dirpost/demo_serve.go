@@ -61,6 +61,9 @@ func (d *demo) serve(ctx context.Context, listeners opened) error {
 	case n := <-answers:
 		wait, done := context.WithTimeout(ctx, time.Minute)
 		err := n.awaitDirectory(wait)
+		if err == nil {
+			err = n.confirm(wait)
+		}
 		done()
 		if err != nil {
 			cancel(err)
@@ -108,4 +111,14 @@ func (d *demo) watch(ctx context.Context, cancel context.CancelCauseFunc, ended 
 		err = e
 	}
 	return err
+}
+
+// confirm confirms the domains of the demo, where whose mailbox is where is no
+// question.
+func (n *node) confirm(ctx context.Context) error {
+	seen, _ := n.live.Snapshot().Census()
+	if err := confirmDomains(ctx, n.file, n.db, seen); err != nil {
+		return err
+	}
+	return n.feeder.Load(ctx)
 }

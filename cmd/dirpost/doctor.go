@@ -252,6 +252,9 @@ func (d *doctor) replica(ctx context.Context, db *postgres.DB) {
 		return
 	}
 	age, known := s.Age()
+	if list := s.Unconfirmed(); s.Ready() && len(list) > 0 {
+		d.warn("domains", "look at 'dirpost directory check', then confirm with --accept", "mail for %s waits at its senders", strings.Join(list, ", "))
+	}
 	switch {
 	case !s.Ready():
 		d.warn("replica", "does a node with the role directory run?", "nothing was read from the directory yet; mail is deferred")

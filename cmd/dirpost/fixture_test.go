@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"dirpost/directory"
 	"dirpost/internal/logging"
 	"dirpost/internal/postgres"
 	"dirpost/internal/testenv"
@@ -71,7 +72,9 @@ func newSystem(t *testing.T, extra string) *system {
 	if !strings.Contains(url, "dirpost_serve") {
 		t.Fatalf("no role in %s", url)
 	}
-	return newSystemOn(t, url, extra)
+	s := newSystemOn(t, url, extra)
+	s.confirm()
+	return s
 }
 
 // newSystemOn is newSystem on a database that has all migrations.
@@ -131,6 +134,19 @@ level = "debug"
 		t.Fatal(err)
 	}
 	return s
+}
+
+// confirm says that an administrator has looked at corp.example.
+func (s *system) confirm() {
+	s.t.Helper()
+	db, err := openDatabase(s.t.Context(), s.file, testLog(s.t))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer db.Close()
+	if err := confirmDomains(s.t.Context(), s.file, db, []directory.Census{{Domain: "corp.example"}}); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // shortDir is a directory for Unix sockets, whose paths are short.

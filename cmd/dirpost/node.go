@@ -52,6 +52,7 @@ type node struct {
 	tls        *tlsconf.Store // nil: no certificates
 	bus        *bus.Bus
 	live       *directory.Live
+	feeder     *directory.Feeder
 	blobs      *blob.Store
 	store      *store.Store
 	resolver   *resolver.Resolver

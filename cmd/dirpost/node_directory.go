@@ -25,9 +25,30 @@ func (d DirectorySection) config(name string) ldap.Config {
 		Keytab:       []byte(d.Keytab.String()), // the same
 		Bind:         d.Bind, Principal: d.Principal, Realm: d.Realm, KDCs: d.KDC,
 		Name: name, URLs: d.URLs, Discover: d.Discover, Preset: d.Preset, Base: d.Base, Filter: d.Filter, BindDN: d.BindDN,
-		TLS: d.TLS, ServerName: d.ServerName, Domain: d.Domain, AliasLogins: d.AliasLogins, Mapping: d.Mapping, Facts: d.Facts,
+		TLS: d.TLS, ServerName: d.ServerName, Domain: d.Domain, AliasLogins: d.AliasLogins, Mapping: d.Mapping, Facts: d.facts(),
 		Follow: d.Follow, PollEvery: time.Duration(d.PollEvery), Timeout: time.Duration(d.Timeout),
 	}
+}
+
+// facts are the attributes to keep: those of lists, and those that the rule about
+// mailboxes asks for. nil is the default of the package.
+func (d DirectorySection) facts() []string {
+	rule, _ := d.Mailboxes.rule("")
+	more, err := rule.Facts() // rules says what is wrong
+	if err != nil || len(more) == 0 {
+		return d.Facts
+	}
+	facts := d.Facts
+	if facts == nil {
+		facts = ldap.DefaultFacts()
+	}
+	return append(slices.Clone(facts), more...)
+}
+
+// rule is the section as the directory package has it, false for an empty one.
+func (m MailboxesSection) rule(name string) (directory.MailboxRule, bool) {
+	return directory.MailboxRule{Directory: name, Filter: m.Filter, Under: m.Under, Groups: m.Groups},
+		m.Filter != "" || len(m.Under) > 0 || len(m.Groups) > 0
 }
 
 // client makes the client of a directory, with what stands in files. withAccount
@@ -102,7 +123,15 @@ func (f *File) rules() (directory.Rules, error) {
 	if err != nil {
 		return directory.Rules{}, fmt.Errorf("domains.postmaster: %w", err)
 	}
-	r := directory.Rules{Postmaster: postmaster, Delimiter: f.Domains.Delimiter}
+	r := directory.Rules{
+		Postmaster: postmaster, Delimiter: f.Domains.Delimiter,
+		NextHop: f.Domains.OtherSystem, UnknownElsewhere: f.Domains.Unknown == "other", Confirm: true,
+	}
+	for _, name := range f.names() {
+		if rule, ok := f.Directory[name].Mailboxes.rule(name); ok {
+			r.Mailboxes = append(r.Mailboxes, rule)
+		}
+	}
 	for _, d := range f.Domains.Local {
 		domain, err := envelope.ParseDomain(d)
 		if err != nil {
@@ -151,7 +180,11 @@ func (n *node) buildDirectory(ctx context.Context) error {
 	if err := feeder.Load(ctx); err != nil {
 		return fmt.Errorf("directory: %w", err)
 	}
+	n.feeder = feeder
 	n.back = append(n.back, part{"directory", feeder.Run})
+	if list := n.live.Snapshot().Unconfirmed(); len(list) > 0 {
+		n.log.WarnContext(ctx, "domains take no mail yet: look at 'dirpost directory check', and confirm with 'dirpost directory check --accept'", "domains", list)
+	}
 	return n.checkDirectories(ctx, clients)
 }
 

@@ -48,6 +48,13 @@ func (n *node) buildMTA(ctx context.Context) error {
 	}
 	n.submission = policy.New(person.Check())
 	c := intake.Config{Hostname: n.file.Server.Name, MaxSize: int64(n.file.MTA.MaxSize), MaxRecipients: n.file.MTA.MaxRecipients, InTransaction: n.file.MTA.InTransaction}
+	for _, text := range n.file.Domains.OtherClients {
+		network, err := parseNetwork(text)
+		if err != nil {
+			return fmt.Errorf("domains.other_clients: %w", err)
+		}
+		c.OtherClients = append(c.OtherClients, network)
+	}
 	if err := c.Validate(); err != nil {
 		return fmt.Errorf("mta: %w", err)
 	}

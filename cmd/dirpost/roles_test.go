@@ -164,6 +164,8 @@ func TestReload(t *testing.T) {
 		t.Fatal("second.example is ours already")
 	}
 	write(`local = ["corp.example"]`, `local = ["corp.example", "second.example"]`)
+	s.awaitUUID("alice") // there is something to look at
+	s.command(0, "directory", "check", "--accept")
 	deadline := time.Now().Add(time.Minute)
 	for domain("second.example") != nil {
 		if time.Now().After(deadline) {

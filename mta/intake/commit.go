@@ -50,6 +50,7 @@ func (t *Transaction) commit(ctx context.Context, settle Settle) (Accepted, erro
 	if t.sender == nil {
 		dropLoops(&exp, parsed.Header)
 	}
+	t.dropRounds(&exp, parsed.Header)
 	if len(exp.Local)+len(exp.Remote)+len(exp.Held) == 0 {
 		return Accepted{}, refusalOf(exp)
 	}
@@ -253,6 +254,11 @@ func (t *Transaction) content(ctx context.Context, p *plan, parsed *message.Pars
 	if t.sender != nil {
 		if err := t.mend(&parsed.Header); err != nil {
 			return err
+		}
+	}
+	if t.handsOver(p) {
+		if err := parsed.Header.Prepend(handedOver, "by "+t.door.cfg.Hostname); err != nil {
+			return fmt.Errorf("trace field: %w", err)
 		}
 	}
 	now := t.door.now()

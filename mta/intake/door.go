@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"time"
 
 	"dirpost/directory"
@@ -30,6 +31,9 @@ type Config struct {
 	// InTransaction is how many mailboxes are delivered to before the 250;
 	// beyond it recipients are delivered by the queue, in slices of this size.
 	InTransaction int `toml:"-"`
+	// OtherClients are the networks from which the system that has some of our
+	// mailboxes sends. What it sends is never handed back to it.
+	OtherClients []netip.Prefix `toml:"-"`
 }
 
 // DefaultConfig returns the limits of the house.

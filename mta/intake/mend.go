@@ -12,7 +12,7 @@ import (
 
 // Fields that a submitter has no business to write: blind copies are for the
 // envelope only (RFC 5322 §3.6.3), the others are written by servers.
-var stripped = []string{"Bcc", "Resent-Bcc", "Return-Path", "Received", "Delivered-To", "X-Original-To", "Authentication-Results", "X-Spam-Status"}
+var stripped = []string{"Bcc", "Resent-Bcc", "Return-Path", "Received", "Delivered-To", "X-Original-To", "Authentication-Results", "X-Spam-Status", handedOver}
 
 // mend does for a submitted message what RFC 6409 §8 lets a submission server
 // do: it takes out blind copies and forged trace fields, adds the Date and

@@ -64,7 +64,7 @@ func (d *Door) Start(c *envelope.Client, id *auth.Identity, m MailParams) (*Tran
 //
 // Errors: 550 5.7.1 for an address that is not ours where the client has not
 // authenticated, 550 5.1.1 for nobody, 451 4.4.3 while the directory cannot
-// tell either, 452 4.2.2 for a full mailbox, 452 4.5.3 for one recipient too many, and
+// tell either, 451 4.4.6 for what the other system sends back, 452 4.2.2 for a full mailbox, 452 4.5.3 for one recipient too many, and
 // what the directory says of lists and disabled recipients.
 func (t *Transaction) AddRecipient(ctx context.Context, r envelope.Recipient) error {
 	if len(t.env.Recipients) >= t.door.cfg.MaxRecipients {
@@ -78,6 +78,9 @@ func (t *Transaction) AddRecipient(ctx context.Context, r envelope.Recipient) er
 		return envelope.Because(envelope.StatusRelay, fmt.Errorf("%s is not ours and the client has not authenticated", r.Address))
 	case !res.OK():
 		return envelope.Because(res.Status, nil)
+	}
+	if err := t.sentBack(r, res); err != nil {
+		return err
 	}
 	if r.Original == "" {
 		r.Original, r.OriginalType = r.Address.String(), "rfc822"

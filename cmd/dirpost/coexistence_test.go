@@ -1,0 +1,209 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/textproto"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"dirpost/internal/testenv"
+
+	"github.com/emersion/go-smtp"
+)
+
+// change edits the configuration before a node is started.
+func (s *system) change(old, text string) {
+	s.t.Helper()
+	b, err := os.ReadFile(s.config)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if !strings.Contains(string(b), old) {
+		s.t.Fatalf("the configuration has no %q", old)
+	}
+	if err := os.WriteFile(s.config, []byte(strings.Replace(string(b), old, text, 1)), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	if s.file, err = readConfig(s.config); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// eventually waits for what the server does a moment later.
+func (s *system) eventually(what string, done func() bool) {
+	s.t.Helper()
+	for deadline := time.Now().Add(time.Minute); !done(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			s.t.Fatalf("it never comes to that: %s", what)
+		}
+	}
+}
+
+// say sends a message to port 25 from an address of this machine, and returns the
+// answers to RCPT and the one to the content.
+func (s *system) say(from string, rcpts []string, msg string) (answers []string) {
+	s.t.Helper()
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+	conn, err := d.DialContext(s.t.Context(), "tcp", s.addr["smtp"])
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	c := textproto.NewConn(conn)
+	defer c.Close()
+	ask := func(format string, args ...any) string {
+		if format != "" {
+			if err := c.PrintfLine(format, args...); err != nil {
+				s.t.Fatal(err)
+			}
+		}
+		_, text, err := c.ReadResponse(0)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		return text // without the three digits, which the enhanced code repeats
+	}
+	ask("")
+	ask("EHLO client.example")
+	ask("MAIL FROM:<someone@partner.example>")
+	taken := false
+	for _, r := range rcpts {
+		answer := ask("RCPT TO:<%s>", r)
+		answers = append(answers, answer)
+		taken = taken || strings.HasPrefix(answer, "2.1.5")
+	}
+	if taken {
+		ask("DATA")
+		answers = append(answers, ask("%s\r\n.", msg))
+	}
+	return answers
+}
+
+// TestCoexistence: another system has some of the mailboxes. Mail reaches each
+// mailbox once, whoever it comes from and wherever it is; what the other system
+// sends back stays there; nothing goes round.
+func TestCoexistence(t *testing.T) {
+	t.Parallel()
+	exchange := testenv.SMTP(t, testenv.SMTPRefusal{}, func(s *smtp.Server) { s.EnableSMTPUTF8 = true })
+	s := newSystem(t, "")
+	s.change("postmaster = \"postmaster@corp.example\"\n", fmt.Sprintf("postmaster = \"alice@corp.example\"\nother_system = %q\nother_clients = [\"127.0.0.2\"]\nunknown = \"other\"\n", exchange.Addr))
+	s.change("[auth]\n", "[directory.corp.mailboxes]\ngroups = [\"CN=sales,ou=groups,"+s.slapd.Base+"\"]\n[auth]\n")
+	s.start()
+
+	// These are other rules than the ones that were confirmed: whoever loses the
+	// mailbox here waits.
+	if got := s.say("127.0.0.1", []string{"alice@corp.example", "erik@corp.example"}, "Subject: early\r\n\r\n1"); !strings.HasPrefix(got[0], "2.1.5") || !strings.HasPrefix(got[1], "4.3.5") {
+		t.Errorf("before they are confirmed: %q", got)
+	}
+	if out := s.command(0, "directory", "check"); !strings.Contains(out, "waits") || !strings.Contains(out, "--accept") {
+		t.Errorf("directory check: %s", out)
+	}
+	if out := s.command(0, "directory", "check", "--accept"); !strings.Contains(out, "takes mail") || strings.Contains(out, "--accept") {
+		t.Errorf("directory check --accept: %s", out)
+	}
+	s.eventually("erik's mail is taken", func() bool {
+		return strings.HasPrefix(s.say("127.0.0.1", []string{"erik@corp.example"}, "Subject: first\r\n\r\nfirst")[0], "2.1.5")
+	})
+
+	stranger := s.say("127.0.0.1", []string{"alice@corp.example", "erik@corp.example", "unknown@corp.example", "sales@corp.example"}, "Message-ID: <s@x>\r\nSubject: stranger\r\n\r\nstranger")
+	for i, answer := range stranger {
+		if !strings.HasPrefix(answer, "2.") {
+			t.Errorf("stranger, answer %d: %s", i, answer)
+		}
+	}
+	if err := s.submit("alice", "alice@corp.example", []string{"everybody@corp.example"}, "Message-ID: <e@x>\r\nFrom: alice@corp.example\r\nSubject: all\r\n\r\nall"); err != nil {
+		t.Fatal(err)
+	}
+	fromOther := s.say("127.0.0.2", []string{"bob@corp.example", "erik@corp.example", "unknown@corp.example", "stranger@far.example"}, "Message-ID: <o@x>\r\nSubject: other\r\n\r\nother")
+	for i, want := range []string{"2.1.5", "4.4.6", "5.1.1", "5.7.1", "2.0.0"} {
+		if !strings.HasPrefix(fromOther[i], want) {
+			t.Errorf("the other system, answer %d: %s, want %s", i, fromOther[i], want)
+		}
+	}
+
+	subjects := func(person string) string {
+		var all []string
+		for _, m := range s.read(s.login(person), "INBOX") {
+			_, subject, _ := strings.Cut(m, "Subject: ")
+			subject, _, _ = strings.Cut(subject, "\r\n")
+			all = append(all, subject)
+		}
+		return strings.Join(all, " ")
+	}
+	s.eventually("everybody has it", func() bool { return strings.Count(allRecipients(exchange), "all>") == 20 })
+	for person, want := range map[string]string{"alice": "early stranger all", "bob": "stranger all other", "wangwei": "stranger all", "carol": "stranger all"} {
+		if got := subjects(person); got != want {
+			t.Errorf("%s has %q, want %q", person, got, want)
+		}
+	}
+	there := allRecipients(exchange)
+	for want, n := range map[string]int{"<erik@corp.example stranger>": 1, "<unknown@corp.example stranger>": 1, "<erik@corp.example all>": 1, "alice@": 0, "bob@": 0, "other>": 0, "early>": 0} {
+		if got := strings.Count(there, want); got != n {
+			t.Errorf("the other system has %s %d times, want %d: %s", want, got, n, there)
+		}
+	}
+}
+
+// allRecipients is what arrived, as <recipient subject>.
+func allRecipients(p *testenv.SMTPServer) string {
+	var b strings.Builder
+	for _, m := range p.Messages() {
+		_, subject, _ := strings.Cut(m.Data, "Subject: ")
+		subject, _, _ = strings.Cut(subject, "\r\n")
+		for _, to := range m.To {
+			fmt.Fprintf(&b, "<%s %s>", to, subject)
+		}
+	}
+	return b.String()
+}
+
+// Two systems that each think the other has a mailbox do not send a message round
+// and round, even where ours cannot tell who its client is.
+func TestCoexistenceEndsRounds(t *testing.T) {
+	t.Parallel()
+	exchange := testenv.SMTP(t, testenv.SMTPRefusal{}, nil)
+	s := newSystem(t, "")
+	s.change("postmaster = \"postmaster@corp.example\"\n", fmt.Sprintf("postmaster = \"alice@corp.example\"\nother_system = %q\nunknown = \"other\"\n", exchange.Addr))
+	s.confirm()
+	s.start()
+	msg, rounds := "Subject: round\r\n\r\nround", 0
+	for ; rounds < 20; rounds++ {
+		got := s.say("127.0.0.1", []string{"nobody@corp.example"}, msg)
+		if last := got[len(got)-1]; !strings.HasPrefix(last, "2.0.0") {
+			if !strings.HasPrefix(last, "5.4.6") {
+				t.Errorf("round %d: %s", rounds, last)
+			}
+			break
+		}
+		s.eventually("it is handed over", func() bool { return len(exchange.Messages()) == rounds+1 })
+		msg = strings.TrimSuffix(exchange.Messages()[rounds].Data, "\r\n")
+	}
+	if rounds != 5 {
+		t.Errorf("it went round %d times", rounds)
+	}
+}
+
+// TestUnconfirmed: a new system takes no mail before somebody has looked.
+func TestUnconfirmed(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, "")
+	s.change("local = [\"corp.example\"]", "local = [\"corp.example\", \"new.example\"]")
+	if out := s.command(1, "directory", "check"); !strings.Contains(out, "dirpost serve") {
+		t.Errorf("before anything was read: %s", out)
+	}
+	s.start()
+	if got := s.say("127.0.0.1", []string{"postmaster@new.example", "alice@corp.example"}, "Subject: x\r\n\r\nx"); !strings.HasPrefix(got[0], "4.3.5") || !strings.HasPrefix(got[1], "2.1.5") {
+		t.Errorf("unconfirmed: %q", got)
+	}
+	if out := s.command(2, "doctor"); !strings.Contains(out, "mail for new.example waits") {
+		t.Errorf("doctor: %s", out)
+	}
+	if out := s.command(0, "directory", "check", "--accept", "--json"); strings.Count(out, `"confirmed":true`) != 2 {
+		t.Errorf("directory check --accept --json: %s", out)
+	}
+	s.eventually("the new domain is served", func() bool {
+		return strings.HasPrefix(s.say("127.0.0.1", []string{"postmaster@new.example"}, "Subject: x\r\n\r\nx")[0], "2.1.5")
+	})
+}

@@ -1,0 +1,12 @@
+package main
+
+import "github.com/spf13/cobra"
+
+// directoryCommand is `dirpost directory`.
+func directoryCommand(path *string, std streams) *cobra.Command {
+	c := &cobra.Command{
+		Use: "directory", Short: "Look at what the directory says, as mail sees it",
+	}
+	c.AddCommand(directoryCheckCommand(path, std))
+	return c
+}
