@@ -92,7 +92,7 @@ create table message (
   thread_id      bigint      not null,
   body_lines     int         not null,
   header_codec   smallint    not null,                -- 0 raw, 1 zstd
-  body_codec     smallint    not null,                -- of body: 0 raw, 1 zstd, 2 S2
+  body_codec     smallint    not null,                -- of body: 0 raw, 1 zstd
   blob_id        uuid,                                -- where the body is, null: in body
   prepend        bytea       not null,                -- header fields of this copy: Return-Path, Delivered-To
   header         bytea       not null,                -- the others, with the empty line; encoded by header_codec

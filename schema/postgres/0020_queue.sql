@@ -17,7 +17,7 @@ create table outq_msg (
   blob_id      uuid,                                  -- where the body is, null: in body
   ret          smallint    not null,                  -- RET (RFC 3461 §4.3): 0 default, 1 full, 2 headers
   flags        smallint    not null,                  -- 1 SMTPUTF8, 2 has octets above 127
-  body_codec   smallint    not null,                  -- of body: 0 raw, 1 zstd, 2 S2
+  body_codec   smallint    not null,                  -- of body: 0 raw, 1 zstd
   reverse_path text        not null,                  -- '' is the null reverse-path
   envid        text        not null,                  -- ENVID, decoded
   client       text        not null,                  -- who brought it
