@@ -256,7 +256,12 @@ func (b *Bridge) admit(c Conn, a *attempt, e *directory.Entry, s *directory.Snap
 		a.reason = "expired"
 		return ErrDisabled
 	}
-	if !e.MayUseService(service(c.Protocol)) {
+	limits := s.Limits(e)
+	if limits.NoLogin {
+		a.reason = "policy"
+		return ErrDisabled
+	}
+	if !limits.MayUseService(service(c.Protocol)) {
 		a.reason = "service"
 		return ErrAuthorization
 	}

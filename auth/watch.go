@@ -1,6 +1,8 @@
 package auth
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"dirpost/directory"
@@ -64,6 +66,15 @@ func (b *Bridge) dropLocked(person directory.Key, w *watch) {
 
 // changed hears of every change of the directory.
 func (b *Bridge) changed(s *directory.Snapshot, keys []directory.Key) {
+	// With policies, who may log in depends on groups.
+	if s.HasPolicies() && slices.ContainsFunc(keys, func(k directory.Key) bool {
+		e := s.ByKey(k)
+		return e == nil || e.Kind == directory.KindList
+	}) {
+		b.mu.Lock()
+		keys = slices.Collect(maps.Keys(b.watches))
+		b.mu.Unlock()
+	}
 	for _, key := range keys {
 		b.mu.Lock()
 		_, watched := b.watches[key]
@@ -79,6 +90,9 @@ func (b *Bridge) changed(s *directory.Snapshot, keys []directory.Key) {
 func (b *Bridge) check(s *directory.Snapshot, person directory.Key) {
 	e, now := s.ByKey(person), b.now()
 	reason := out(e, now)
+	if reason == "" && s.Limits(e).NoLogin {
+		reason = "account disabled"
+	}
 	b.mu.Lock()
 	var tell []*watch
 	for w := range b.watches[person] {

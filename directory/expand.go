@@ -26,6 +26,7 @@ type LocalRecipient struct {
 	Detail    string             // subaddress, when the mailbox itself was addressed
 	Path      []Key              // lists and forwarders on the way, outermost first
 	List      *Entry             // the outermost list on the way, nil for none
+	Quota     int64              // of the mailbox, see Limits; octets, 0 none
 }
 
 // RemoteRecipient is one copy that leaves. Recipient.Address is where it goes,
@@ -263,7 +264,8 @@ func (x *expander) visit(rcpt envelope.Recipient, e *Entry, detail string, path 
 }
 
 func (x *expander) follow(rcpt envelope.Recipient, e *Entry, detail string, path []Key) progress {
-	if !mayReceive(e) {
+	delivery := x.s.deliveryOf(e)
+	if !mayReceive(delivery) {
 		return deadEnd
 	}
 	switch {
@@ -281,7 +283,7 @@ func (x *expander) follow(rcpt envelope.Recipient, e *Entry, detail string, path
 		return x.send(rcpt, e.Primary, "", path)
 	case !x.s.isHere(e):
 		return x.away(rcpt, e, path)
-	case e.Delivery == StateHeld:
+	case delivery == StateHeld:
 		x.out.Held = append(x.out.Held, HeldRecipient{Entry: e, Recipient: rcpt, Path: path})
 		return reached
 	}
@@ -304,7 +306,7 @@ func (x *expander) follow(rcpt envelope.Recipient, e *Entry, detail string, path
 			return reached
 		}
 	}
-	x.out.Local = append(x.out.Local, LocalRecipient{Entry: e, Recipient: rcpt, Detail: detail, Path: path, List: x.list})
+	x.out.Local = append(x.out.Local, LocalRecipient{Entry: e, Recipient: rcpt, Detail: detail, Path: path, List: x.list, Quota: x.s.Limits(e).Quota})
 	return reached
 }
 

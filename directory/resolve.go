@@ -173,7 +173,7 @@ func (s *Snapshot) resolution(a envelope.Address, detail string, e *Entry, claim
 		return Resolution{Status: statusAmbiguous, Claims: claims}
 	}
 	r := Resolution{Entry: e, Detail: detail}
-	if !mayReceive(e) {
+	if !mayReceive(s.deliveryOf(e)) {
 		r.Status = envelope.StatusDisabled
 	}
 	switch e.Kind {
@@ -196,11 +196,11 @@ func (s *Snapshot) resolution(a envelope.Address, detail string, e *Entry, claim
 	return r
 }
 
-// mayReceive reports whether mail for e is taken at all. What is locked, must
+// mayReceive reports whether mail is taken at all in this state of delivery. What is locked, must
 // change its password, or is in its grace after leaving the directory, goes on
 // receiving; what is held receives into the hold.
-func mayReceive(e *Entry) bool {
-	return e.Delivery != StateDisabled && e.Delivery != StateExpired
+func mayReceive(delivery State) bool {
+	return delivery != StateDisabled && delivery != StateExpired
 }
 
 // route fills in where the mail of a contact, or of a mailbox elsewhere, goes

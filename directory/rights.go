@@ -29,7 +29,7 @@ func (s *Snapshot) Rights(e, of *Entry) Rights {
 	if e.Key == of.Key {
 		return RightOwn | RightOpen | RightSendAs | RightOnBehalf
 	}
-	if len(of.Access)+len(of.SendAs)+len(of.OnBehalf) == 0 {
+	if len(of.Access)+len(of.SendAs)+len(of.OnBehalf) == 0 && s.policies == nil {
 		return 0
 	}
 	return s.memberships(e).rights(of)
@@ -37,6 +37,7 @@ func (s *Snapshot) Rights(e, of *Entry) Rights {
 
 // rights returns what the groups of somebody else allow with of.
 func (m *memberships) rights(of *Entry) (r Rights) {
+	r = m.policyRights(of)
 	for _, x := range [...]struct {
 		right Rights
 		names []string
@@ -99,6 +100,11 @@ func (s *Snapshot) MailboxesOf(e *Entry) []*Entry {
 			if m.Key != e.Key && s.Keeps(m) && of.rights(m)&RightOpen != 0 {
 				found = append(found, m)
 			}
+		}
+	}
+	for _, m := range of.opened() {
+		if m.Key != e.Key && s.Keeps(m) {
+			found = append(found, m)
 		}
 	}
 	slices.SortFunc(found, func(a, b *Entry) int { return compareKeys(a.Key, b.Key) })

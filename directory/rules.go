@@ -37,6 +37,8 @@ type Rules struct {
 	// Confirm asks that an administrator has confirmed a domain, seeing whose
 	// mailboxes are here, before mail for it is taken; see Confirmed.
 	Confirm bool
+	// Policies are what groups give their members, see Policy.
+	Policies []Policy
 	// StaleAfter is how long the snapshot is trusted to know everybody after
 	// the directory was last heard of. The default is 15 s.
 	StaleAfter time.Duration
@@ -79,6 +81,11 @@ func (r Rules) Validate() error {
 	}
 	if r.UnknownElsewhere && r.NextHop == "" {
 		errs = append(errs, errors.New("unknown: there is no other system to send to"))
+	}
+	for i := range r.Policies {
+		if err := r.Policies[i].Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("policy %d (%s): %w", i+1, r.Policies[i].Group, err))
+		}
 	}
 	if r.StaleAfter < 0 {
 		errs = append(errs, errors.New("stale_after: must not be negative"))

@@ -20,13 +20,14 @@ import (
 // unpacked at look-up without copying: a million of them are a million objects
 // to the garbage collector and not fifty million.
 type Snapshot struct {
-	rules   *Rules
-	version int64
-	ready   bool
-	fresh   *freshness // nil: never stale
-	seed    maphash.Seed
-	shards  *[256]*[256]shard
-	count   int
+	rules    *Rules
+	policies *policies // of rules, nil for none
+	version  int64
+	ready    bool
+	fresh    *freshness // nil: never stale
+	seed     maphash.Seed
+	shards   *[256]*[256]shard
+	count    int
 
 	confirmed Confirmed // domains that may take mail, with Rules.Confirm
 	placement string    // of the rules
@@ -80,6 +81,7 @@ func NewSnapshot(domains []string, entries []*Entry) *Snapshot {
 func newSnapshot(rules *Rules) *Snapshot {
 	s := &Snapshot{
 		rules:     rules,
+		policies:  compilePolicies(rules.Policies),
 		seed:      maphash.MakeSeed(),
 		shards:    new([256]*[256]shard),
 		domainsOf: map[Key][]string{},

@@ -66,7 +66,7 @@ func (a *Agent) Plan(ctx context.Context, rcpt directory.LocalRecipient, msg *me
 	return store.Delivery{
 		Account:   account,
 		Targets:   []store.Target{{Mailbox: target}},
-		Quota:     rcpt.Entry.Quota,
+		Quota:     rcpt.Quota,
 		Recipient: rcpt.Recipient.Address,
 	}, nil
 }

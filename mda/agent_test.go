@@ -42,8 +42,8 @@ func TestPlan(t *testing.T) {
 			if err := tt.cfg.Validate(); err != nil {
 				t.Fatal(err)
 			}
-			e := &directory.Entry{Key: directory.Key("test:" + tt.name), Kind: tt.kind, Primary: bob, Quota: 7}
-			d, err := NewAgent(tt.cfg, s).Plan(t.Context(), directory.LocalRecipient{Entry: e, Recipient: envelope.Recipient{Address: bob}, Detail: tt.detail}, &message.Parsed{Header: message.ParseHeader([]byte(tt.header))})
+			e := &directory.Entry{Key: directory.Key("test:" + tt.name), Kind: tt.kind, Primary: bob}
+			d, err := NewAgent(tt.cfg, s).Plan(t.Context(), directory.LocalRecipient{Entry: e, Recipient: envelope.Recipient{Address: bob}, Detail: tt.detail, Quota: 7}, &message.Parsed{Header: message.ParseHeader([]byte(tt.header))})
 			if err != nil {
 				t.Fatal(err)
 			}

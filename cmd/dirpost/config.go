@@ -34,6 +34,7 @@ type File struct {
 	Domains   DomainsSection              `toml:"domains"`
 	Database  DatabaseSection             `toml:"database"`
 	Directory map[string]DirectorySection `toml:"directory"`
+	Policy    []GroupPolicySection        `toml:"policy"`
 	Auth      AuthSection                 `toml:"auth"`
 	TLS       TLSSection                  `toml:"tls"`
 	Listener  []ListenerSection           `toml:"listener"`
@@ -106,6 +107,24 @@ type MailboxesSection struct {
 	Filter string   `toml:"filter"`
 	Under  []string `toml:"under"`
 	Groups []string `toml:"groups"`
+}
+
+// GroupPolicySection is one of [[policy]].
+type GroupPolicySection struct {
+	Group        string   `toml:"group"`
+	Quota        Limit    `toml:"quota"`
+	QuotaSend    Limit    `toml:"quota_send"`
+	QuotaWarn    Limit    `toml:"quota_warn"`
+	MaxReceive   Limit    `toml:"max_receive"`
+	MaxSend      Limit    `toml:"max_send"`
+	Services     []string `toml:"services"`
+	Deny         []string `toml:"deny"`
+	Login        *bool    `toml:"login"`
+	Hidden       bool     `toml:"hidden"`
+	Delivery     string   `toml:"delivery"`
+	Open         []string `toml:"open"`
+	SendAs       []string `toml:"send_as"`
+	SendOnBehalf []string `toml:"send_on_behalf"`
 }
 
 // AuthSection is [auth].

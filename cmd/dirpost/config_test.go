@@ -40,8 +40,8 @@ func TestExampleIsComplete(t *testing.T) {
 		}
 		at, in := -1, ""
 		for i, l := range lines {
-			if strings.HasPrefix(l, "[") {
-				in = strings.ReplaceAll(strings.Trim(l, "[]"), "directory.corp", "directory.*")
+			if strings.HasPrefix(strings.TrimPrefix(l, "#"), "[") {
+				in = strings.ReplaceAll(strings.Trim(l, "#[]"), "directory.corp", "directory.*")
 			}
 			if in == section && strings.HasPrefix(strings.TrimPrefix(l, "#"), name+" = ") {
 				at = i

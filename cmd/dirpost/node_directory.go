@@ -117,6 +117,28 @@ func (d DirectorySection) checkKeytab() error {
 	return gssapi.CheckKeytab(keytab, d.Principal, d.Realm)
 }
 
+// policy is the section as the directory has it.
+func (p GroupPolicySection) policy() (directory.Policy, error) {
+	out := directory.Policy{
+		Group: p.Group, Quota: int64(p.Quota), QuotaSend: int64(p.QuotaSend), QuotaWarn: int64(p.QuotaWarn),
+		MaxReceive: int64(p.MaxReceive), MaxSend: int64(p.MaxSend), Services: p.Services, Deny: p.Deny,
+		NoLogin: p.Login != nil && !*p.Login, Hidden: p.Hidden, Access: p.Open, SendAs: p.SendAs, OnBehalf: p.SendOnBehalf,
+	}
+	switch p.Delivery {
+	case "":
+	case "hold":
+		out.Delivery = directory.StateHeld
+	case "refuse":
+		out.Delivery = directory.StateDisabled
+	default:
+		return out, fmt.Errorf(`policy of %s: delivery: want "hold" or "refuse", not %q`, p.Group, p.Delivery)
+	}
+	if err := out.Validate(); err != nil {
+		return out, fmt.Errorf("policy of %s: %w", p.Group, err)
+	}
+	return out, nil
+}
+
 // rules are the decisions about addresses that stand in the configuration.
 func (f *File) rules() (directory.Rules, error) {
 	postmaster, err := envelope.ParseAddress(f.Domains.Postmaster)
@@ -138,6 +160,13 @@ func (f *File) rules() (directory.Rules, error) {
 			return directory.Rules{}, fmt.Errorf("domains.local %s: %w", d, err)
 		}
 		r.Domains = append(r.Domains, domain)
+	}
+	for _, p := range f.Policy {
+		policy, err := p.policy()
+		if err != nil {
+			return directory.Rules{}, err
+		}
+		r.Policies = append(r.Policies, policy)
 	}
 	if err := r.Validate(); err != nil {
 		return directory.Rules{}, fmt.Errorf("domains: %w", err)

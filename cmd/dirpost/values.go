@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"dirpost/directory"
 )
 
 // A Duration is a time span in the configuration: "30s", "5m", "1h30m", "4d".
@@ -55,6 +57,26 @@ func (z *Size) UnmarshalText(b []byte) error {
 		return nil
 	}
 	return fmt.Errorf("%q is no size: write as 500B, 16KiB, 75MiB or 2GiB", s)
+}
+
+// A Limit is a Size, or "unlimited".
+type Limit int64
+
+// UnmarshalText parses a limit; "unlimited" is directory.Unlimited.
+func (l *Limit) UnmarshalText(b []byte) error {
+	if string(b) == "unlimited" {
+		*l = Limit(directory.Unlimited)
+		return nil
+	}
+	var z Size
+	if err := z.UnmarshalText(b); err != nil {
+		return fmt.Errorf(`%w, or "unlimited"`, err)
+	}
+	if z == 0 {
+		return errors.New(`0 would say nothing: leave the key out, or write "unlimited"`)
+	}
+	*l = Limit(z)
+	return nil
 }
 
 // A Secret says where a secret is: "file:PATH" or "credential:NAME", a

@@ -75,7 +75,7 @@ func appendMessages(ctx context.Context, c *conn, dec *wire.Decoder) error {
 	if err := dec.End(); err != nil {
 		return err
 	}
-	copies, err := c.srv.store.Append(ctx, dst.account.ID, mb.ID, all, dst.quota())
+	copies, err := c.srv.store.Append(ctx, dst.account.ID, mb.ID, all, c.quota(dst))
 	if errors.Is(err, store.ErrNotFound) {
 		return errTryCreate // it was deleted in between
 	}
@@ -89,11 +89,11 @@ func appendMessages(ctx context.Context, c *conn, dec *wire.Decoder) error {
 // room is how many octets the account of p may still take. Whether a message fits is
 // decided when it is stored; this spares both sides to transfer what does not.
 func (c *conn) room(ctx context.Context, p place) (int64, error) {
-	if p.quota() == 0 {
+	if c.quota(p) == 0 {
 		return math.MaxInt64, nil
 	}
 	used, err := c.srv.store.Usage(ctx, p.account.ID)
-	return p.quota() - used.Bytes, err
+	return c.quota(p) - used.Bytes, err
 }
 
 // appendUID is the response code of APPEND (RFC 4315 §3).

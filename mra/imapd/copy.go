@@ -59,9 +59,9 @@ func (c *conn) copyOrMove(ctx context.Context, dec *wire.Decoder, t transfer) er
 	var r store.CopyResult
 	err = c.patiently(func() error {
 		if t.move {
-			r, err = c.srv.store.Move(ctx, m.key, uids, to, dst.quota())
+			r, err = c.srv.store.Move(ctx, m.key, uids, to, c.quota(dst))
 		} else {
-			r, err = c.srv.store.Copy(ctx, m.key, uids, to, dst.quota())
+			r, err = c.srv.store.Copy(ctx, m.key, uids, to, c.quota(dst))
 		}
 		return err
 	})

@@ -140,9 +140,4 @@ func (c *conn) open(ctx context.Context, name string, missing error) (place, sto
 }
 
 // quota is the limit of the owner of p, 0 for none.
-func (p place) quota() int64 {
-	if p.entry == nil {
-		return 0
-	}
-	return p.entry.Quota
-}
+func (c *conn) quota(p place) int64 { return c.srv.live.Snapshot().Limits(p.entry).Quota }

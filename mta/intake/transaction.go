@@ -32,6 +32,7 @@ type Transaction struct {
 	scanner *message.Scanner
 	body    *blob.Writer
 	size    int64
+	limits  sizeLimits
 	err     error  // first failure of Write, reported by Commit
 	junk    string // why policy judged the message junk, "" if it did not
 }
@@ -64,11 +65,16 @@ func (d *Door) Start(c *envelope.Client, id *auth.Identity, m MailParams) (*Tran
 //
 // Errors: 550 5.7.1 for an address that is not ours where the client has not
 // authenticated, 550 5.1.1 for nobody, 451 4.4.3 while the directory cannot
-// tell either, 451 4.4.6 for what the other system sends back, 452 4.2.2 for a full mailbox, 452 4.5.3 for one recipient too many, and
+// tell either, 451 4.4.6 for what the other system sends back, 452 4.2.2 for a full
+// mailbox, 552 5.3.4 for a message that is too large for the recipient or the
+// sender, 452 4.5.3 for one recipient too many, and
 // what the directory says of lists and disabled recipients.
 func (t *Transaction) AddRecipient(ctx context.Context, r envelope.Recipient) error {
 	if len(t.env.Recipients) >= t.door.cfg.MaxRecipients {
 		return errTooManyRecipients
+	}
+	if err := t.checkSender(ctx); err != nil {
+		return err
 	}
 	res := t.snap.Resolve(r.Address)
 	switch {
@@ -93,9 +99,13 @@ func (t *Transaction) AddRecipient(ctx context.Context, r envelope.Recipient) er
 		return refusalOf(exp)
 	}
 	if res.Home == directory.HomeHere && len(exp.Local) == 1 && !t.ours {
-		if err := t.checkQuota(ctx, exp.Local[0].Entry); err != nil {
+		to := exp.Local[0]
+		if err := t.checkUsage(ctx, to.Entry, to.Quota, t.env.Size); err != nil {
 			return err
 		}
+	}
+	if err := t.checkSize(res.Entry); err != nil {
+		return err
 	}
 	t.env.Recipients = append(t.env.Recipients, r)
 	return nil
@@ -117,10 +127,10 @@ func (t *Transaction) been(h message.Header) []envelope.Address {
 	return deliveredTo(h)
 }
 
-// checkQuota refuses a mailbox that is full already. Whether this message
-// still fits is decided in the transaction that stores it.
-func (t *Transaction) checkQuota(ctx context.Context, e *directory.Entry) error {
-	if e.Quota <= 0 {
+// checkUsage refuses a mailbox that is full already, or would be with more octets.
+// Whether this message still fits is decided in the transaction that stores it.
+func (t *Transaction) checkUsage(ctx context.Context, e *directory.Entry, quota, more int64) error {
+	if quota <= 0 {
 		return nil
 	}
 	account, err := t.door.Store.LookupAccount(ctx, string(e.Key))
@@ -137,7 +147,7 @@ func (t *Transaction) checkQuota(ctx context.Context, e *directory.Entry) error 
 	if err != nil {
 		return fmt.Errorf("quota of %s: %w", e.Key, err)
 	}
-	if used.Bytes+t.env.Size > e.Quota {
+	if used.Bytes+more > quota {
 		return envelope.ErrOverQuota
 	}
 	return nil
@@ -173,7 +183,7 @@ func (t *Transaction) Write(p []byte) (int, error) {
 	if t.err != nil {
 		return n, nil
 	}
-	if t.size += int64(n); t.size > t.door.cfg.MaxSize {
+	if t.size += int64(n); t.size > t.door.cfg.MaxSize || t.limits.exceeded(t.size) {
 		t.fail(envelope.ErrTooBig)
 		return n, nil
 	}

@@ -1,0 +1,80 @@
+package intake
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"dirpost/directory"
+	"dirpost/internal/envelope"
+)
+
+// TestSizeLimits: what is too large for the recipient or the sender is refused, by
+// what the client says (RFC 1870) or, where it says nothing, by what comes.
+func TestSizeLimits(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t,
+		person("alice", func(e *directory.Entry) { e.MaxSend = 3000 }),
+		person("bob", func(e *directory.Entry) { e.MaxReceive = 1000 }),
+		person("carol", nil))
+	client := &envelope.Client{Helo: "client.example", Protocol: "ESMTP"}
+	rcpt := func(name string, size int64, from string) (*Transaction, error) {
+		id := h.as("alice")
+		if from == "" {
+			id = nil
+		}
+		tx, err := h.Start(client, id, MailParams{Size: size})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(tx.Abort)
+		return tx, tx.AddRecipient(t.Context(), envelope.Recipient{Address: h.Directory.Snapshot().ByKey(directory.Key("test:" + name)).Primary})
+	}
+	for _, tt := range []struct {
+		name, to string
+		size     int64
+		from     string
+		too      bool
+	}{
+		{"fits", "bob", 1000, "", false},
+		{"too large for the recipient", "bob", 1001, "", true},
+		{"no limit", "carol", 1001, "", false},
+		{"too large for the sender", "carol", 3001, "alice", true},
+		{"fits the sender", "carol", 3000, "alice", false},
+		{"not said", "bob", 0, "", false},
+	} {
+		if _, err := rcpt(tt.to, tt.size, tt.from); errors.Is(err, envelope.ErrTooBig) != tt.too || !tt.too && err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+	text := "Subject: x\r\n\r\n" + strings.Repeat("0123456789\r\n", 200)
+	for name, too := range map[string]bool{"bob": true, "carol": false} {
+		tx, err := rcpt(name, 0, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		tx.Begin(t.Context())
+		if _, err := tx.Write([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err = tx.Commit(t.Context()); errors.Is(err, envelope.ErrTooBig) != too {
+			t.Errorf("2,400 octets for %s, not said before: %v", name, err)
+		}
+	}
+}
+
+// TestQuotaSend: whose mailbox is too full may send nothing.
+func TestQuotaSend(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, person("alice", func(e *directory.Entry) { e.QuotaSend = 500 }), person("bob", nil))
+	to := []string{"bob@corp.example"}
+	if _, err := h.send(h.as("alice"), "alice@corp.example", to, "From: alice@corp.example\r\nSubject: x\r\n\r\nx\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.send(nil, "", []string{"alice@corp.example"}, "Subject: x\r\n\r\n"+strings.Repeat("0123456789\r\n", 100)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.send(h.as("alice"), "alice@corp.example", to, "From: alice@corp.example\r\nSubject: x\r\n\r\nx\r\n"); !errors.Is(err, envelope.ErrOverQuota) {
+		t.Errorf("above it: %v", err)
+	}
+}
