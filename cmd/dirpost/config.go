@@ -413,6 +413,9 @@ func (f *File) validateListeners() []error {
 		if _, _, ok := strings.Cut(l.Address, ":"); !ok {
 			bad("address", "write as HOST:PORT, 0.0.0.0:25 or [::]:25 for all")
 		}
+		if slices.ContainsFunc(f.Listener[:i], func(o ListenerSection) bool { return o.Address == l.Address }) {
+			bad("address", "there is a listener on it already")
+		}
 		if _, ok := protocols[l.Protocol]; !ok {
 			bad("protocol", "%q is none of smtp, submission, imap, pop3, http, lmtp", l.Protocol)
 		}

@@ -19,14 +19,14 @@ import (
 // A demoRun is a `dirpost demo` of its own.
 type demoRun struct {
 	cmd  *exec.Cmd
-	out  *bytes.Buffer
+	out  *lockedBuffer
 	done chan error
 }
 
 // startDemo starts the demo as a process.
 func startDemo(t *testing.T, dir string, args ...string) *demoRun {
 	t.Helper()
-	r := &demoRun{cmd: exec.Command(os.Args[0], append([]string{"demo", "--dir", dir}, args...)...), out: new(bytes.Buffer), done: make(chan error, 1)}
+	r := &demoRun{cmd: exec.Command(os.Args[0], append([]string{"demo", "--dir", dir}, args...)...), out: new(lockedBuffer), done: make(chan error, 1)}
 	r.cmd.Env = append(os.Environ(), asProgram+"=1", "LC_ALL=xx_XX.UTF-8") // a locale that is not there
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	r.cmd.Stdout, r.cmd.Stderr = r.out, r.out
@@ -58,7 +58,7 @@ func (r *demoRun) env(t *testing.T, dir string) map[string]string {
 		}
 		select {
 		case err := <-r.done:
-			t.Fatalf("the demo ended: %v: %s", err, r.out)
+			t.Fatalf("the demo ended: %v: %s", err, r.out.String())
 		default:
 		}
 		if time.Now().After(deadline) {
@@ -80,7 +80,7 @@ func (r *demoRun) stop(t *testing.T, sig syscall.Signal) error {
 // portBase is such that all ports of a demo are free.
 func portBase(t *testing.T, host string) int {
 	t.Helper()
-	for base := 11000 + os.Getpid()%300*100; base < 60000; base += 5000 {
+	for base := 10_000 + os.Getpid()%100*50; base < 21_000; base += 5000 { // below firstPort
 		free := true
 		for _, s := range append(append([]service(nil), services...), reserved...) {
 			l, err := net.Listen("tcp", fmt.Sprintf("%s:%d", host, base+s.port))
@@ -143,7 +143,7 @@ func TestDemo(t *testing.T) {
 	}
 	other := startDemo(t, dir+"2", "--port-base", base)
 	if err := <-other.done; err == nil || !strings.Contains(other.out.String(), "--port-base") || !strings.Contains(other.out.String(), base[:2]) {
-		t.Errorf("two demos on the same ports: %v: %s", err, other.out)
+		t.Errorf("two demos on the same ports: %v: %s", err, other.out.String())
 	}
 
 	// kill -9 leaves nothing that stops the next start.
@@ -159,7 +159,7 @@ func TestDemo(t *testing.T) {
 
 	// SIGTERM ends all of it.
 	if err := second.stop(t, syscall.SIGTERM); err != nil {
-		t.Errorf("ended with %v: %s", err, second.out)
+		t.Errorf("ended with %v: %s", err, second.out.String())
 	}
 	if left := processes(dir); len(left) != 0 {
 		t.Errorf("processes left behind: %q", left)
@@ -224,7 +224,7 @@ func TestDemoAD(t *testing.T) {
 		time.Sleep(50 * time.Millisecond) // a process of its own can only be asked
 	}
 	if err := run.stop(t, syscall.SIGTERM); err != nil {
-		t.Errorf("ended with %v: %s", err, run.out)
+		t.Errorf("ended with %v: %s", err, run.out.String())
 	}
 	if left := processes(dir); len(left) != 0 {
 		t.Errorf("processes left behind: %q", left)
@@ -232,6 +232,6 @@ func TestDemoAD(t *testing.T) {
 	again := startDemo(t, dir, args[:len(args)-2]...)
 	again.env(t, dir)
 	if err := again.stop(t, syscall.SIGTERM); err != nil {
-		t.Errorf("ended again with %v: %s", err, again.out)
+		t.Errorf("ended again with %v: %s", err, again.out.String())
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -160,15 +161,27 @@ func shortDir(t *testing.T) string {
 	return dir
 }
 
-// freeAddress is an address that is free now.
+// nextPort counts the ports that freeAddress has tried. What others get from the
+// system lies above, the ports of demos below, and no two tests of this process get
+// the same one.
+var nextPort atomic.Int32
+
+const firstPort, allPorts = 26_000, 6_000
+
+// freeAddress is an address that is free now, and that nobody else will take.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range allPorts {
+		port := firstPort + (int(nextPort.Add(1))+os.Getpid()*97)%allPorts
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			continue
+		}
+		_ = l.Close()
+		return l.Addr().String()
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no free port")
+	return ""
 }
 
 // start runs a node in this process until the test ends or stop is called.
