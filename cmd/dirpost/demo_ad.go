@@ -31,8 +31,8 @@ const (
 
 // check implements demoDirectory: the ports of a domain controller are fixed.
 func (d demoAD) check() error {
-	if os.Geteuid() != 0 {
-		return fmt.Errorf("--ad: %w: run it as root, as with sudo make run-ad", child.ErrNotRoot)
+	if child.CanBeController() != nil {
+		return errors.New("--ad: a domain controller needs the ports 88, 389 and 636: run it as root, as with sudo make run-ad")
 	}
 	ip, err := netip.ParseAddr(d.adAddress)
 	if err != nil || !ip.IsLoopback() {

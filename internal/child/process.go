@@ -66,6 +66,7 @@ type Command struct {
 	Args []string // without the program's name
 	Env  []string // NAME=value, beside the little that every child gets
 	User User
+	Root bool   // it has to think that it is root, whoever we are
 	Log  string // file that gets standard output and error, appended; "" discards them
 	// Stop asks the program to end in order, Kill is sent when we die.
 	Stop, Kill syscall.Signal
@@ -80,6 +81,9 @@ func (c Command) cmd(ctx context.Context) *exec.Cmd {
 	cmd.Env = []string{"LC_ALL=C.UTF-8", "TZ=UTC", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 	cmd.Env = append(cmd.Env, c.Env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: c.Kill}
+	if c.Root {
+		asRoot(cmd.SysProcAttr)
+	}
 	if !c.User.isSelf() {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(c.User.UID), Gid: uint32(c.User.GID)}
 	}

@@ -2,7 +2,6 @@ package child
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -69,10 +68,6 @@ type SambaConfig struct {
 	KDCs map[string][]string
 }
 
-// ErrNotRoot reports that a domain controller needs root: its ports cannot be
-// chosen, and it keeps its files to itself.
-var ErrNotRoot = errors.New("a Samba domain controller needs root (ports 88, 389 and 636)")
-
 // throwAway lets the database of Samba not wait for the disk, which is most of
 // the time that provisioning takes. It is set for every program: all of this is
 // for tests.
@@ -109,14 +104,14 @@ func (cfg SambaConfig) Provision(ctx context.Context) error {
 	if err := cfg.make(); err != nil {
 		return err
 	}
-	_, err := Command{Path: cfg.Programs.Tool, Env: cfg.env(), Args: []string{
+	_, err := cfg.tool(
 		"domain", "provision", "--quiet", "--server-role=dc", "--dns-backend=SAMBA_INTERNAL",
-		"--realm=" + cfg.Realm, "--domain=" + cfg.Domain, "--host-name=" + cfg.Host, "--host-ip=" + cfg.Address,
-		"--adminpass=" + cfg.AdminPassword, "--targetdir=" + cfg.Dir,
-		"--option=interfaces = " + cfg.Address + "/8", "--option=bind interfaces only = yes",
+		"--realm="+cfg.Realm, "--domain="+cfg.Domain, "--host-name="+cfg.Host, "--host-ip="+cfg.Address,
+		"--adminpass="+cfg.AdminPassword, "--targetdir="+cfg.Dir,
+		"--option=interfaces = "+cfg.Address+"/8", "--option=bind interfaces only = yes",
 		// File attributes in a file: no privileges of the file system needed.
-		"--option=vfs objects = dfs_samba4 acl_xattr xattr_tdb", "--option=xattr_tdb:file = " + filepath.Join(cfg.Dir, "state", "xattr.tdb"),
-	}}.Output(ctx)
+		"--option=vfs objects = dfs_samba4 acl_xattr xattr_tdb", "--option=xattr_tdb:file = "+filepath.Join(cfg.Dir, "state", "xattr.tdb"),
+	).Output(ctx)
 	if err != nil {
 		return fmt.Errorf("provision a domain: %w", err)
 	}
@@ -128,8 +123,8 @@ func (cfg SambaConfig) Provision(ctx context.Context) error {
 
 // make makes the directory for a new domain controller.
 func (cfg SambaConfig) make() error {
-	if os.Geteuid() != 0 {
-		return ErrNotRoot
+	if err := CanBeController(); err != nil {
+		return err
 	}
 	if len(cfg.Peers) > 0 && nssWrapper() == "" {
 		return fmt.Errorf("libnss_wrapper.so is %w: install the package libnss-wrapper", ErrNotInstalled)
@@ -140,7 +135,7 @@ func (cfg SambaConfig) make() error {
 // registerNames does what a service that we leave out would: it registers the
 // names of the DC's services, ldap/HOST among them.
 func (cfg SambaConfig) registerNames(ctx context.Context) error {
-	if _, err := (Command{Path: cfg.Programs.SPNUpdate, Env: cfg.env(), Args: []string{"--configfile=" + cfg.conf()}}).Output(ctx); err != nil {
+	if _, err := (Command{Path: cfg.Programs.SPNUpdate, Root: true, Env: cfg.env(), Args: []string{"--configfile=" + cfg.conf()}}).Output(ctx); err != nil {
 		return fmt.Errorf("register service names: %w", err)
 	}
 	return nil
@@ -266,8 +261,24 @@ func (cfg SambaConfig) writeNames() error {
 
 // Tool runs samba-tool on the database in cfg.Dir.
 func (cfg SambaConfig) Tool(ctx context.Context, args ...string) error {
-	_, err := Command{Path: cfg.Programs.Tool, Env: cfg.env(), Args: append(args, "--configfile="+cfg.conf())}.Output(ctx)
+	_, err := cfg.tool(append(args, "--configfile="+cfg.conf())...).Output(ctx)
 	return err
+}
+
+// withoutSysvol runs samba-tool, a Python program, and leaves out the rights of the
+// files in sysvol: they would be those of users whom a namespace does not have, and
+// nobody here reads files from a domain controller.
+const withoutSysvol = `import runpy, sys, samba.provision
+samba.provision.setsysvolacl = lambda *args, **kwargs: None
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")`
+
+// tool is samba-tool with args.
+func (cfg SambaConfig) tool(args ...string) Command {
+	if os.Geteuid() == 0 {
+		return Command{Path: cfg.Programs.Tool, Env: cfg.env(), Args: args}
+	}
+	return Command{Path: "/usr/bin/python3", Root: true, Env: cfg.env(), Args: append([]string{"-c", withoutSysvol, cfg.Programs.Tool}, args...)}
 }
 
 // Add adds the entries of ldif to the database in cfg.Dir.
@@ -278,7 +289,7 @@ func (cfg SambaConfig) Add(ctx context.Context, ldif string) error {
 // Read returns the first value of an attribute of an entry in the database in
 // cfg.Dir, as LDIF has it.
 func (cfg SambaConfig) Read(ctx context.Context, dn, attribute string) (string, error) {
-	out, err := Command{Path: cfg.Programs.LDBSearch, Env: cfg.env(), Args: []string{
+	out, err := Command{Path: cfg.Programs.LDBSearch, Root: true, Env: cfg.env(), Args: []string{
 		"-H", filepath.Join(cfg.Dir, "private", "sam.ldb"), "--configfile=" + cfg.conf(), "-b", dn, "-s", "base", attribute,
 	}}.Output(ctx)
 	if err != nil {
@@ -304,7 +315,7 @@ func (cfg SambaConfig) ldb(ctx context.Context, program string, args []string, l
 		return err
 	}
 	defer os.Remove(path)
-	_, err := Command{Path: program, Env: cfg.env(), Args: append(args, path)}.Output(ctx)
+	_, err := Command{Path: program, Root: true, Env: cfg.env(), Args: append(args, path)}.Output(ctx)
 	return err
 }
 
@@ -317,8 +328,8 @@ type Samba struct {
 // StartSamba starts the domain controller in cfg.Dir and returns when it answers.
 // Files cert.pem, key.pem and ca.pem must be there.
 func StartSamba(ctx context.Context, cfg SambaConfig) (*Samba, error) {
-	if os.Geteuid() != 0 {
-		return nil, ErrNotRoot
+	if err := CanBeController(); err != nil {
+		return nil, err
 	}
 	if n := len(cfg.Dir) + len("/private/ldap_priv/ldapi"); n > maxSocketPath {
 		return nil, fmt.Errorf("directory %s is too long for a Unix socket (%d octets, %d are possible): choose a shorter one", cfg.Dir, n, maxSocketPath)
@@ -329,7 +340,7 @@ func StartSamba(ctx context.Context, cfg SambaConfig) (*Samba, error) {
 	if len(cfg.Peers) > 0 {
 		model = "prefork"
 	}
-	proc, err := Start(Command{Path: cfg.Programs.Server, Args: []string{"--foreground", "--model=" + model, "--configfile=" + cfg.conf()}, Env: cfg.env(),
+	proc, err := Start(Command{Path: cfg.Programs.Server, Root: true, Args: []string{"--foreground", "--model=" + model, "--configfile=" + cfg.conf()}, Env: cfg.env(),
 		Log: cfg.Log, Stop: syscall.SIGTERM, Kill: syscall.SIGTERM})
 	if err != nil {
 		return nil, err
@@ -340,6 +351,18 @@ func StartSamba(ctx context.Context, cfg SambaConfig) (*Samba, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// Stop is that of Process, and leaves none of the processes that a controller which
+// speaks to others has for its services: they end a moment after the first.
+func (s *Samba) Stop(grace time.Duration) {
+	s.Process.Stop(grace)
+	for limit := time.Now().Add(grace); syscall.Kill(-s.pid, 0) == nil; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(limit) {
+			_ = syscall.Kill(-s.pid, syscall.SIGKILL)
+			return
+		}
+	}
 }
 
 // ready binds by LDAP and knocks at the other ports.

@@ -59,19 +59,20 @@ var ad = sync.OnceValues(startAD)
 
 // AD returns the domain controller that the tests of this binary share. It is a
 // copy of one that was provisioned once for all runs, so that it starts in a
-// second or two. Ports below 1024 and Samba's own files need root.
+// second or two. Its ports below 1024
+// need root or a network of our own, see child.CanBeController.
 func AD(t testing.TB) *ADServer {
 	t.Helper()
 	s, err := ad()
 	if err != nil {
-		t.Fatalf("private domain controller: %v (deploy/install-packages.sh run ad test installs what is missing; an ordinary user runs these tests with go test -exec 'sudo -E')", err)
+		t.Fatalf("private domain controller: %v (deploy/install-packages.sh run ad test installs what is missing)", err)
 	}
 	return s
 }
 
 func startAD() (*ADServer, error) {
-	if os.Geteuid() != 0 {
-		return nil, child.ErrNotRoot
+	if err := child.CanBeController(); err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()

@@ -39,14 +39,14 @@ func ADPair(t testing.TB) *ADControllers {
 	t.Helper()
 	p, err := newPair(t)
 	if err != nil {
-		t.Fatalf("private domain controllers: %v (deploy/install-packages.sh run ad test installs what is missing; an ordinary user runs these tests with go test -exec 'sudo -E')", err)
+		t.Fatalf("private domain controllers: %v (deploy/install-packages.sh run ad test installs what is missing)", err)
 	}
 	return p
 }
 
 func newPair(t testing.TB) (*ADControllers, error) {
-	if os.Geteuid() != 0 {
-		return nil, child.ErrNotRoot
+	if err := child.CanBeController(); err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
 	defer cancel()
