@@ -1,6 +1,7 @@
 package ldap
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,10 +21,13 @@ import (
 // base are the server's matter and the mapper sees whole entries.
 type dirsync struct {
 	base
-	live *directory.Live // nil: nothing is known
+	live        *directory.Live // nil: nothing is known
+	replication replication
 
-	mu     sync.Mutex // guards status
+	mu     sync.Mutex // guards what follows
 	status directory.SourceStatus
+	urls   []string                       // of status.Servers
+	held   map[objectGUID]map[string]held // by the server that holds it
 }
 
 // Lag implements directory.Source.
@@ -38,7 +42,51 @@ func (d *dirsync) Status() directory.SourceStatus {
 	defer d.mu.Unlock()
 	s := d.status
 	s.Servers = slices.Clone(s.Servers)
+	for i, one := range d.urls {
+		s.Servers[i].Behind = d.replication.behind(one)
+	}
 	return s
+}
+
+// server changes the status of one server. The caller holds mu.
+func (d *dirsync) server(url string) *directory.ServerStatus {
+	i := slices.Index(d.urls, url)
+	if i < 0 {
+		i = len(d.urls)
+		d.urls = append(d.urls, url)
+		d.status.Servers = append(d.status.Servers, directory.ServerStatus{Name: url})
+	}
+	return &d.status.Servers[i]
+}
+
+// seen takes down how a server does.
+func (d *dirsync) seen(url string, usn int64, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := d.server(url)
+	if err != nil {
+		s.Problem, s.Watched = err.Error(), false
+		return
+	}
+	s.USN, s.Seen, s.Problem = usn, time.Now(), ""
+}
+
+// named takes down how a server that is watched calls itself.
+func (d *dirsync) named(url, name string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := d.server(url)
+	s.Name, s.Watched = cmp.Or(name, url), true
+}
+
+// unknown forgets a server.
+func (d *dirsync) unknown(url string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if i := slices.Index(d.urls, url); i >= 0 {
+		d.urls = slices.Delete(d.urls, i, i+1)
+		d.status.Servers = slices.Delete(d.status.Servers, i, i+1)
+	}
 }
 
 // report changes the status.
@@ -78,6 +126,9 @@ type dirsyncSession struct {
 	cookie  []byte // the controller's
 	usn     int64  // all changes up to this number have been handed over
 	hints   <-chan struct{}
+	others  <-chan sighting
+	watched []*watcher
+	doubted time.Time // when changes that some server lacks were last looked for
 	turned  time.Time // when the last turn ended
 	deleted deletions
 	full    time.Time // when everything was last compared
@@ -98,7 +149,17 @@ func (d *dirsync) Follow(ctx context.Context, cookie []byte, emit func(context.C
 	// Each request has its own limit here: one that looks at the whole domain may
 	// take longer than the library would wait.
 	c.SetTimeout(0)
-	s := &dirsyncSession{dirsync: d, conn: c, emit: emit, full: time.Now()}
+	s := &dirsyncSession{dirsync: d, conn: c, full: time.Now()}
+	s.emit = func(ctx context.Context, b directory.Batch) error {
+		again := d.takeAway(b.Changes)
+		if err := emit(ctx, b); err != nil {
+			return err
+		}
+		for _, w := range s.watched { // perhaps this controller has caught up
+			w.want(again...)
+		}
+		return nil
+	}
 	if s.dsa, err = d.readDSA(ctx, c); err != nil {
 		return err
 	}
@@ -107,8 +168,12 @@ func (d *dirsync) Follow(ctx context.Context, cookie []byte, emit func(context.C
 	}
 	d.report(func(st *directory.SourceStatus) {
 		*st = directory.SourceStatus{Mode: FollowDirSync, Wake: FollowPoll, Server: c.server.url, LastChange: st.LastChange}
+		d.urls = nil
+		one := d.server(c.server.url)
+		one.Name, one.Followed = cmp.Or(s.dsa.name, c.server.url), true
 	})
 	s.hints = d.notify(ctx, c.server)
+	s.others, s.watched = d.watchOthers(ctx, c, s.dsa)
 	err = s.follow(ctx, cookie)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -192,15 +257,37 @@ func (s *dirsyncSession) load(ctx context.Context) error {
 // await returns when something may have changed, not too soon after the last
 // time.
 func (s *dirsyncSession) await(ctx context.Context) error {
-	t := time.NewTimer(turnEvery)
+	s.doubt()
+	t := time.NewTimer(time.Until(s.turned.Add(turnEvery)))
 	defer t.Stop()
-	select {
-	case <-s.hints:
-	case <-t.C:
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	for {
+		select {
+		case <-s.hints:
+			return sleep(ctx, time.Until(s.turned.Add(coalesce)))
+		case <-t.C:
+			return nil
+		case from := <-s.others:
+			if err := s.sighted(ctx, from); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
-	return sleep(ctx, time.Until(s.turned.Add(coalesce)))
+}
+
+// doubt has the watched controllers look at changes that one of them, or this one,
+// has not told of for long.
+func (s *dirsyncSession) doubt() {
+	if time.Since(s.doubted) < doubtAfter {
+		return
+	}
+	s.doubted = time.Now()
+	for _, w := range s.watched {
+		if list := s.replication.doubtful(w.server.url, s.conn.server.url); len(list) > 0 {
+			w.want(list...)
+		}
+	}
 }
 
 // between is what is done between the pages of a comparison, so that a change
@@ -208,6 +295,8 @@ func (s *dirsyncSession) await(ctx context.Context) error {
 func (s *dirsyncSession) between(ctx context.Context) error {
 	select {
 	case <-s.hints:
+	case from := <-s.others:
+		return s.sighted(ctx, from)
 	default:
 		if time.Since(s.turned) < turnEvery {
 			return nil

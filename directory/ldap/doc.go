@@ -47,5 +47,7 @@
 // container that the filter lets through causes a comparison at once; below any
 // other the new DNs are seen after Config.RefreshEvery, and until then the
 // logins fail. What an account may read of Active Directory can change without a
-// word of DirSync; that too is seen after Config.RefreshEvery.
+// word of DirSync; that too is seen after Config.RefreshEvery. Which domain
+// controllers are watched is decided when one begins to be followed. How far one is
+// behind is counted by entries: a second change of the same entry hides the first.
 package ldap
