@@ -194,7 +194,9 @@ func (b *Bridge) decide(ctx context.Context, c Conn, a *attempt) (*Identity, err
 // directory.
 func (b *Bridge) judge(ctx context.Context, c Conn, a *attempt, e *directory.Entry) error {
 	now := b.now()
-	if b.cfg.Remember > 0 && b.memory.has(e, a.pass, now) {
+	// Whether a lockout is over only the directory knows.
+	locked := e.LoginState(now) == directory.StateLocked
+	if b.cfg.Remember > 0 && !locked && b.memory.has(e, a.pass, now) {
 		a.how = "memory"
 		return nil
 	}
@@ -214,7 +216,7 @@ func (b *Bridge) judge(ctx context.Context, c Conn, a *attempt, e *directory.Ent
 	var refusal *directory.Refusal
 	switch {
 	case err == nil:
-		if b.cfg.Remember > 0 {
+		if b.cfg.Remember > 0 && !locked {
 			b.memory.add(e, a.pass, now.Add(b.cfg.Remember))
 		}
 		return nil
@@ -255,6 +257,9 @@ func (b *Bridge) admit(c Conn, a *attempt, e *directory.Entry, s *directory.Snap
 	case directory.StateExpired:
 		a.reason = "expired"
 		return ErrDisabled
+	case directory.StateMustChange:
+		a.reason = "must-change"
+		return ErrExpired
 	}
 	limits := s.Limits(e)
 	if limits.NoLogin {

@@ -21,8 +21,13 @@
 // With Rules.Confirm a domain takes no mail before an administrator has confirmed
 // whose mailboxes are here; see MailboxRule.
 //
-// An address or login name that two entries claim belongs to neither: mail is
-// deferred and the login refused, so that nothing reaches the wrong person.
+// An address that several entries claim belongs to the one that had it first. Where
+// nobody can tell, it belongs to none, and the mail is deferred; a login name that
+// several have lets nobody in. So nothing reaches the wrong person.
+//
+// What vanishes is believed only where not too much of it does at once (Brake), and
+// who has left is kept for a time (Entry.Gone): mail is not returned, and no mailbox
+// ends, by a mistake in a filter or a tree. What takes access away counts at once.
 // While nothing was loaded, or the directory was not heard of for
 // Rules.StaleAfter, an unknown address is deferred and never refused. Lists
 // are closed to strangers unless they, or Rules.ListPolicy, say otherwise.

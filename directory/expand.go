@@ -265,7 +265,7 @@ func (x *expander) visit(rcpt envelope.Recipient, e *Entry, detail string, path 
 
 func (x *expander) follow(rcpt envelope.Recipient, e *Entry, detail string, path []Key) progress {
 	delivery := x.s.deliveryOf(e)
-	if !mayReceive(delivery) {
+	if !x.s.mayReceive(e, delivery) {
 		return deadEnd
 	}
 	switch {

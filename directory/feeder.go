@@ -6,8 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"strings"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"dirpost/internal/postgres"
@@ -47,7 +48,12 @@ type Feeder struct {
 	node    string
 	log     *slog.Logger
 
-	apply sync.Mutex // held while rows are applied
+	apply  sync.Mutex // held while rows are applied
+	states atomic.Pointer[[]state]
+
+	alarms sync.Mutex // guards what follows
+	doubts int64      // of the snapshot that was looked at last
+	told   map[string]struct{}
 }
 
 // NewFeeder returns a Feeder. A node without sources follows only. node names
@@ -145,6 +151,7 @@ func (f *Feeder) confirmed(ctx context.Context) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, fmt.Errorf("read state of directories: %w", err)
 	}
+	f.states.Store(&states)
 	known := make(map[string]struct{}, len(states))
 	now := time.Now()
 	var oldest time.Time
@@ -191,11 +198,16 @@ func (f *Feeder) feed(ctx context.Context, l *lease) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	f.forget(ctx)
-	var wg sync.WaitGroup
-	for _, src := range f.sources {
-		wg.Go(func() { f.source(ctx, l, src, cancel) })
+	all := make([]*feeding, len(f.sources))
+	for i, src := range f.sources {
+		all[i] = &feeding{f: f, lease: l, source: src}
 	}
-	wg.Go(func() { f.purge(ctx) })
+	var wg sync.WaitGroup
+	for _, g := range all {
+		wg.Go(func() { f.source(ctx, g, cancel) })
+	}
+	wg.Go(func() { f.requests(ctx, all, cancel) })
+	wg.Go(func() { f.purge(ctx, all) })
 	f.renew(ctx, l, cancel)
 	wg.Wait()
 	if cause := context.Cause(ctx); errors.Is(cause, errLease) {
@@ -210,7 +222,7 @@ func (f *Feeder) feed(ctx context.Context, l *lease) {
 	}
 }
 
-// forget drops the state of directories that are no longer configured. Their
+// forget makes rows for directories that are new, and drops the state of directories that are no longer configured. Their
 // entries stay: nobody's mailbox ends because a line of the configuration is
 // missing.
 func (f *Feeder) forget(ctx context.Context) {
@@ -218,7 +230,7 @@ func (f *Feeder) forget(ctx context.Context) {
 	for i, src := range f.sources {
 		names[i] = src.Name()
 	}
-	gone, err := f.rows.forgetSources(ctx, names)
+	gone, err := f.rows.configure(ctx, names)
 	if err != nil {
 		f.log.Warn("state of former directories not forgotten", "err", err)
 	}
@@ -246,19 +258,77 @@ func (f *Feeder) renew(ctx context.Context, l *lease, cancel context.CancelCause
 	}
 }
 
-func (f *Feeder) purge(ctx context.Context) {
+// purge takes away what is past its time.
+func (f *Feeder) purge(ctx context.Context, all []*feeding) {
 	for sleep(ctx, purgeEvery) == nil {
 		if err := f.rows.purge(ctx, historyKept); err != nil && ctx.Err() == nil {
 			f.log.Warn("directory history not purged", "err", err)
 		}
+		for _, g := range all {
+			if err := g.expire(ctx); err != nil && ctx.Err() == nil {
+				f.log.Warn("former people and addresses not purged", "directory", g.source.Name(), "err", err)
+			}
+		}
 	}
 }
 
+// requests does what administrators ask for in the database, on hints and, should
+// these get lost, now and then.
+func (f *Feeder) requests(ctx context.Context, all []*feeding, lost context.CancelCauseFunc) {
+	hint := make(chan struct{}, 1)
+	cancel := f.hints.Subscribe(Topic, func(string) {
+		select {
+		case hint <- struct{}{}:
+		default:
+		}
+	})
+	defer cancel()
+	for {
+		if err := f.answer(ctx, all); errors.Is(err, errLease) {
+			lost(err)
+			return
+		} else if err != nil && ctx.Err() == nil {
+			f.log.Warn("what was asked of the directory cannot be done now", "err", err)
+		}
+		t := time.NewTimer(pollEvery)
+		select {
+		case <-hint:
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return
+		}
+		t.Stop()
+	}
+}
+
+// answer does what is asked for now.
+func (f *Feeder) answer(ctx context.Context, all []*feeding) error {
+	asked, err := f.rows.requests(ctx)
+	if err != nil {
+		return err
+	}
+	for _, a := range asked {
+		i := slices.IndexFunc(all, func(g *feeding) bool { return g.source.Name() == a.Name })
+		if i < 0 {
+			continue
+		}
+		if a.Sync != nil {
+			all[i].compareNow(*a.Sync)
+		}
+		if a.Release != nil {
+			if err := all[i].release(ctx, *a.Release); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // source follows one directory, with pauses after failures that grow.
-func (f *Feeder) source(ctx context.Context, l *lease, src Source, lost context.CancelCauseFunc) {
+func (f *Feeder) source(ctx context.Context, from *feeding, lost context.CancelCauseFunc) {
 	wait := firstRetry
-	from := &feeding{f: f, lease: l, source: src}
-	if looker, ok := src.(Looker); ok {
+	if looker, ok := from.source.(Looker); ok {
 		looker.Look(f.live)
 	}
 	var wg sync.WaitGroup
@@ -275,196 +345,18 @@ func (f *Feeder) source(ctx context.Context, l *lease, src Source, lost context.
 		}
 		from.restart = errors.Is(err, ErrRefresh)
 		if err == nil || from.restart {
-			f.log.Info("directory is compared from the start", "directory", src.Name(), "err", err)
+			f.log.Info("directory is compared from the start", "directory", from.source.Name(), "err", err)
 		} else {
-			if from.worked {
-				wait = firstRetry
-			}
 			from.problem(ctx, err)
+		}
+		if from.worked {
+			wait = firstRetry
 		}
 		// Jitter: several nodes must not meet a server that comes back together.
 		if sleep(ctx, wait/2+rand.N(wait/2+1)) != nil {
 			return
 		}
 		wait = min(2*wait, lastRetry)
-	}
-}
-
-// feeding is one source under one lease.
-type feeding struct {
-	f       *Feeder
-	lease   *lease
-	source  Source
-	restart bool             // begin without cookie
-	worked  bool             // it has been complete since the last failure
-	failed  bool             // a failure has been logged
-	seen    map[Key]struct{} // named since Begin
-	braked  time.Time        // since when too many are missing to be believed, zero: they are not
-	written time.Time        // when "nothing new" was last written down
-}
-
-// run follows the source from its cookie until it fails.
-func (g *feeding) run(ctx context.Context) error {
-	g.worked = false
-	// What the last feeder wrote must be here before anything is compared.
-	if err := g.f.follow(ctx); err != nil {
-		return err
-	}
-	var cookie []byte
-	if !g.restart {
-		var err error
-		if cookie, err = g.f.rows.cookie(ctx, g.source.Name()); err != nil {
-			return err
-		}
-	}
-	return g.source.Follow(ctx, cookie, g.take)
-}
-
-// problem records and logs a failure, once until it works again.
-func (g *feeding) problem(ctx context.Context, cause error) {
-	if !g.failed {
-		if g.f.live.Snapshot().Ready() {
-			g.f.log.Error("directory cannot be followed; known people go on as before", "directory", g.source.Name(), "err", cause)
-		} else {
-			g.f.log.Error("directory cannot be read; all mail is deferred until it answers", "directory", g.source.Name(), "err", cause)
-		}
-		g.failed = true
-	}
-	if err := g.f.rows.lost(ctx, g.source.Name(), cause.Error()); err != nil {
-		g.f.log.Debug("state of the directory not written", "err", err)
-	}
-	// Unknown addresses are deferred from now on, on all nodes.
-	_ = g.f.follow(ctx)
-	g.f.hints.Publish(Topic, "")
-}
-
-// take handles one batch of the source: what is different from the snapshot
-// becomes rows, the rows become the next snapshot, and the other nodes hear of
-// it.
-func (g *feeding) take(ctx context.Context, b Batch) error {
-	changes := g.changes(b)
-	quiet := len(changes) == 0 && b.Cookie == nil && !b.Complete
-	if quiet && (b.At.IsZero() || time.Since(g.written) < confirmEvery) {
-		return nil
-	}
-	version, err := g.f.rows.commit(ctx, g.lease, g.source, b, changes)
-	if err != nil {
-		return err
-	}
-	if !b.At.IsZero() {
-		g.written = time.Now()
-	}
-	if err := g.f.follow(ctx); err != nil {
-		return err
-	}
-	if version > 0 || b.Complete {
-		g.f.hints.Publish(Topic, fmt.Sprint(version))
-	}
-	g.log(b, changes, version)
-	return nil
-}
-
-// changes returns what of b is different from the snapshot. It is the one
-// place where entries vanish that no source has said to be gone.
-func (g *feeding) changes(b Batch) []Change {
-	s := g.f.live.Snapshot()
-	if b.Begin {
-		g.seen = map[Key]struct{}{}
-	}
-	last := make(map[Key]int, len(b.Changes))
-	for i, c := range b.Changes {
-		last[c.Key] = i
-		g.see(c.Key)
-	}
-	for _, key := range b.Present {
-		g.see(key)
-	}
-	var changes []Change
-	for i, c := range b.Changes {
-		if last[c.Key] == i && !s.holds(c) {
-			changes = append(changes, c)
-		}
-	}
-	if b.Complete && b.Vanish {
-		changes = append(changes, g.vanished(s)...)
-	}
-	if b.Complete {
-		g.seen = nil
-	}
-	return changes
-}
-
-// A comparison by which more than vanishLeast entries and more than vanishShare of
-// a directory are gone is believed when it still says so after vanishAfter: a
-// filter that was changed, or rights that were taken from the account that reads,
-// look the same, and mail for people who are still there must not be returned.
-// Whoever really has left cannot log in meanwhile, and what the source itself
-// tells to be gone is gone at once.
-const (
-	vanishLeast = 20
-	vanishShare = 0.1
-	vanishAfter = 24 * time.Hour
-)
-
-// vanished returns the end of the entries that the comparison has not named.
-func (g *feeding) vanished(s *Snapshot) []Change {
-	prefix := g.source.Name() + ":"
-	var gone []Change
-	all := 0
-	for packed := range s.packed() {
-		key := packedKey(packed)
-		if !strings.HasPrefix(string(key), prefix) {
-			continue
-		}
-		all++
-		if _, named := g.seen[key]; !named {
-			gone = append(gone, Change{Key: key})
-		}
-	}
-	if len(gone) <= vanishLeast || float64(len(gone)) <= vanishShare*float64(all) {
-		g.braked = time.Time{}
-		return gone
-	}
-	if g.braked.IsZero() {
-		g.braked = time.Now()
-		g.f.log.Error("a comparison misses many entries of the directory; they are kept for a day, unless they come back: look at its filter, its base and the rights of its account",
-			"directory", g.source.Name(), "missing", len(gone), "entries", all)
-	}
-	if time.Since(g.braked) < vanishAfter {
-		return nil
-	}
-	return gone
-}
-
-func (g *feeding) see(key Key) {
-	if g.seen != nil {
-		g.seen[key] = struct{}{}
-	}
-}
-
-// holds reports whether c changes nothing.
-func (s *Snapshot) holds(c Change) bool {
-	n, ok := s.find(byKey, string(c.Key))
-	if c.Entry == nil || !ok {
-		return c.Entry == nil && !ok
-	}
-	return n.packed == c.Entry.pack()
-}
-
-// log writes the one line of a sync.
-func (g *feeding) log(b Batch, changes []Change, version int64) {
-	switch {
-	case b.Complete && g.worked && len(changes) == 0:
-	case b.Complete:
-		if g.failed {
-			g.f.log.Info("directory answers again", "directory", g.source.Name())
-		}
-		g.worked, g.failed, g.restart = true, false, false
-		g.f.log.Info("directory complete", "directory", g.source.Name(), "changes", len(changes), "version", version, "entries", g.f.live.Snapshot().Len())
-	case len(changes) > 0 && g.seen != nil: // on the way through a refresh
-		g.f.log.Debug("directory changed", "directory", g.source.Name(), "changes", len(changes), "version", version)
-	case len(changes) > 0:
-		g.f.log.Info("directory changed", "directory", g.source.Name(), "changes", len(changes), "version", version)
 	}
 }
 

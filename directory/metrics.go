@@ -28,5 +28,50 @@ func (l *Live) Collectors() []prometheus.Collector {
 			}
 			return 0
 		}),
+		gauge("ambiguous_addresses", "Addresses whose mail is deferred since several entries have them and nobody can tell who had them first.",
+			func(s *Snapshot) float64 { return float64(s.AmbiguousAddresses()) }),
+		gauge("ambiguous_logins", "Login names that let nobody in since several entries have them.",
+			func(s *Snapshot) float64 { return float64(s.AmbiguousLogins()) }),
+		gauge("gone_entries", "People who have left the directory and whose mail is kept.", func(s *Snapshot) float64 {
+			n := 0
+			for _, t := range s.tally {
+				n += t.Gone
+			}
+			return float64(n)
+		}),
+	}
+}
+
+// Collectors are the metrics of the directories one by one, to be registered by the
+// caller.
+func (f *Feeder) Collectors() []prometheus.Collector { return []prometheus.Collector{sources{f}} }
+
+// sources are the metrics that each directory has.
+type sources struct{ f *Feeder }
+
+var (
+	brakedDesc = prometheus.NewDesc("dirpost_directory_braked_entries", "Entries that are kept as they were since too many would vanish or lose their address at once.", []string{"directory"}, nil)
+	sourceDesc = prometheus.NewDesc("dirpost_directory_source_age_seconds", "Time since a directory last had nothing that the snapshot lacks; NaN while that is not known.", []string{"directory"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (c sources) Describe(out chan<- *prometheus.Desc) {
+	out <- brakedDesc
+	out <- sourceDesc
+}
+
+// Collect implements prometheus.Collector.
+func (c sources) Collect(out chan<- prometheus.Metric) {
+	states := c.f.states.Load()
+	if states == nil {
+		return
+	}
+	for _, s := range *states {
+		age := math.NaN()
+		if s.Complete && s.Age != nil {
+			age = max(0, *s.Age)
+		}
+		out <- prometheus.MustNewConstMetric(brakedDesc, prometheus.GaugeValue, float64(s.Braked), s.Name)
+		out <- prometheus.MustNewConstMetric(sourceDesc, prometheus.GaugeValue, age, s.Name)
 	}
 }

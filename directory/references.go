@@ -34,12 +34,16 @@ func (e *Entry) references() iter.Seq[string] {
 	}
 }
 
-// Keys yields the keys of all entries of one directory, in no order.
+// Keys yields the keys of all entries of one directory that are in it, in no order.
 func (s *Snapshot) Keys(directory string) iter.Seq[Key] {
-	prefix := directory + ":"
+	prefix, gone := directory+":", s.tally[directory].Gone > 0
 	return func(yield func(Key) bool) {
 		for packed := range s.packed() {
-			if key := packedKey(packed); strings.HasPrefix(string(key), prefix) && !yield(key) {
+			key := packedKey(packed)
+			if !strings.HasPrefix(string(key), prefix) || gone && mustUnpack(packed).IsGone() {
+				continue
+			}
+			if !yield(key) {
 				return
 			}
 		}

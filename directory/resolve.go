@@ -2,6 +2,7 @@ package directory
 
 import (
 	"strings"
+	"time"
 
 	"dirpost/internal/envelope"
 )
@@ -102,28 +103,116 @@ func (s *Snapshot) resolve(a envelope.Address) Resolution {
 // HomeNotOurs is no reason to refuse mail for good.
 func (s *Snapshot) MayMissDomains() bool { return !s.ready || s.Stale() }
 
-// owner returns the one entry that claims a, or the keys of all if there are
-// several.
+// owner returns whose an address is, or the keys of all that claim it where that
+// cannot be told: the one entry that has it; of several, who has had it first; and
+// where nobody has it now, who had it last.
 func (s *Snapshot) owner(a envelope.Address) (*Entry, []Key) {
 	name := a.Key()
 	var first *Entry
-	var claims []Key
+	var all []*Entry
 	for _, c := range s.candidates(byAddress, name) {
 		e := mustUnpack(c.node.packed)
 		switch {
 		case !e.has(byAddress, name):
 		case first == nil:
 			first = e
-		case claims == nil:
-			claims = []Key{first.Key, e.Key}
+		case all == nil:
+			all = []*Entry{first, e}
 		default:
-			claims = append(claims, e.Key)
+			all = append(all, e)
 		}
 	}
-	if claims != nil {
-		return nil, claims
+	switch {
+	case all != nil:
+		return firstOf(all, name)
+	case first != nil:
+		return first, nil
+	}
+	return s.last(name)
+}
+
+// firstOf returns which of several entries has had an address first, or the keys
+// of all where two may have been it.
+func firstOf(all []*Entry, name string) (*Entry, []Key) {
+	first, tie := all[0], false
+	for _, e := range all[1:] {
+		switch c := e.claimed(name).Compare(first.claimed(name)); {
+		case c < 0:
+			first, tie = e, false
+		case c == 0:
+			tie = true
+		}
+	}
+	if tie {
+		return nil, keysOf(all)
 	}
 	return first, nil
+}
+
+func keysOf(all []*Entry) []Key {
+	keys := make([]Key, len(all))
+	for i, e := range all {
+		keys[i] = e.Key
+	}
+	return keys
+}
+
+// last returns who had an address last that nobody has now: somebody who has left
+// and whose mail is still taken, else who has another address instead of it.
+func (s *Snapshot) last(name string) (*Entry, []Key) {
+	now := s.now()
+	var best []*Entry
+	var at time.Time // when best had it until, or left with it
+	left := false
+	for _, c := range s.candidates(byFormer, name) {
+		e := mustUnpack(c.node.packed)
+		when, gone, ok := s.hadUntil(e, name, now)
+		switch {
+		case !ok:
+		case best == nil, gone && !left, gone == left && when.After(at):
+			best, at, left = []*Entry{e}, when, gone
+		case gone == left && when.Equal(at):
+			best = append(best, e)
+		}
+	}
+	switch len(best) {
+	case 0:
+		return nil, nil
+	case 1:
+		return best[0], nil
+	}
+	return nil, keysOf(best)
+}
+
+// hadUntil returns when e left with an address, or until when it goes on getting
+// the mail for one that it had; false when it gets none, or no more.
+func (s *Snapshot) hadUntil(e *Entry, name string, now time.Time) (when time.Time, gone, ok bool) {
+	if e.IsGone() && s.Left(e) {
+		return time.Time{}, false, false
+	}
+	if e.IsGone() && e.hasAddress(name) {
+		return e.Gone, true, true
+	}
+	for _, f := range e.Former {
+		if f.Address.Key() == name && now.Before(f.Until) {
+			return f.Until, false, true
+		}
+	}
+	return time.Time{}, false, false
+}
+
+// Left reports whether e has left the directory for so long that it gets no mail
+// any more.
+func (s *Snapshot) Left(e *Entry) bool {
+	return e.IsGone() && !s.now().Before(e.Gone.Add(s.rules.goneReceive()))
+}
+
+// now is the time by which addresses, accounts and graces end.
+func (s *Snapshot) now() time.Time {
+	if s.fresh == nil {
+		return time.Now()
+	}
+	return s.fresh.now()
 }
 
 // subaddress splits local+detail@domain (RFC 5233).
@@ -173,7 +262,7 @@ func (s *Snapshot) resolution(a envelope.Address, detail string, e *Entry, claim
 		return Resolution{Status: statusAmbiguous, Claims: claims}
 	}
 	r := Resolution{Entry: e, Detail: detail}
-	if !mayReceive(s.deliveryOf(e)) {
+	if !s.mayReceive(e, s.deliveryOf(e)) {
 		r.Status = envelope.StatusDisabled
 	}
 	switch e.Kind {
@@ -196,11 +285,16 @@ func (s *Snapshot) resolution(a envelope.Address, detail string, e *Entry, claim
 	return r
 }
 
-// mayReceive reports whether mail is taken at all in this state of delivery. What is locked, must
-// change its password, or is in its grace after leaving the directory, goes on
-// receiving; what is held receives into the hold.
-func mayReceive(delivery State) bool {
-	return delivery != StateDisabled && delivery != StateExpired
+// mayReceive reports whether mail for e is taken at all in this state of its delivery. What is
+// locked, must change its password, or is in its grace after leaving the directory, goes on
+// receiving, an account past its end for the time that the rules say; what is held
+// receives into the hold.
+func (s *Snapshot) mayReceive(e *Entry, delivery State) bool {
+	if delivery == StateDisabled || delivery == StateExpired || s.Left(e) {
+		return false
+	}
+	grace := s.rules.ExpiredReceive
+	return grace <= 0 || e.Expires.IsZero() || s.now().Before(e.Expires.Add(grace))
 }
 
 // route fills in where the mail of a contact, or of a mailbox elsewhere, goes

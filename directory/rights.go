@@ -76,6 +76,9 @@ func (s *Snapshot) MayUse(e *Entry, from envelope.Address) Usage {
 			return UsageNone
 		}
 	}
+	if owner.IsGone() {
+		return UsageNone
+	}
 	switch r := s.Rights(e, owner); {
 	case r&RightOwn != 0:
 		return UsageOwn

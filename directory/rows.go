@@ -108,32 +108,59 @@ select key, $3, packed, now()
        changed_at = excluded.changed_at`
 
 const putSourceSQL = `
-insert into directory_source as s (name, cookie, complete, confirmed_at)
-values ($1, $2, $3, now() - make_interval(secs => $4))
+insert into directory_source as s (name, cookie, complete, confirmed_at, compared_at, compared_changes, changed_at)
+values ($1, $2, $3, now() - make_interval(secs => $4), case when $5 then now() end, $6, case when $7 then now() end)
     on conflict (name) do update
    set cookie = coalesce(excluded.cookie, s.cookie),
        complete = s.complete or excluded.complete,
        confirmed_at = coalesce(excluded.confirmed_at, s.confirmed_at),
-       problem = case when excluded.confirmed_at is null then s.problem else '' end`
+       problem = case when excluded.confirmed_at is null then s.problem else '' end,
+       compared_at = coalesce(excluded.compared_at, s.compared_at),
+       compared_changes = case when $5 then excluded.compared_changes else s.compared_changes end,
+       changed_at = coalesce(excluded.changed_at, s.changed_at),
+       sync_asked_at = case when s.sync_asked_at <= $8::timestamptz then null else s.sync_asked_at end,
+       release_asked_at = case when s.release_asked_at <= $9::timestamptz then null else s.release_asked_at end`
 
-// commit writes changes of a source with its cookie in one transaction, under
-// the lease. It returns the version of the changes, 0 when there are none.
-// A source that is late by its nature is confirmed for as long in advance.
-func (r rows) commit(ctx context.Context, l *lease, src Source, b Batch, changes []Change) (version int64, err error) {
-	keys, packed := make([]string, len(changes)), make([][]byte, len(changes))
+const brakeSQL = `
+insert into directory_braked (key, directory, packed)
+select key, $3, packed
+  from unnest($1::text[], $2::bytea[]) as n (key, packed)
+    on conflict (key) do update
+   set packed = excluded.packed`
+
+const unbrakeSQL = `
+delete from directory_braked
+ where key = any($1)`
+
+// commit is what is written at once.
+type commit struct {
+	source   Source
+	batch    Batch
+	changes  []Change
+	hold     hold
+	found    int        // changes since the comparison began that the batch ends
+	synced   *time.Time // requests for a comparison up to then are answered
+	released *time.Time // requests for a release up to then are answered
+}
+
+// columns are the keys and packed entries of changes.
+func columns(changes []Change) (keys []string, packed [][]byte) {
+	keys, packed = make([]string, len(changes)), make([][]byte, len(changes))
 	for i, c := range changes {
 		keys[i] = string(c.Key)
 		if c.Entry != nil {
 			packed[i] = c.Entry.Pack()
 		}
 	}
-	var age *float64 // null: nothing is known about it
-	if !b.At.IsZero() {
-		s := (time.Since(b.At) - src.Lag()).Seconds()
-		age = &s
-	}
+	return keys, packed
+}
+
+// commit writes changes of a source with its cookie in one transaction, under
+// the lease. It returns the version of the changes, 0 when there are none.
+// A source that is late by its nature is confirmed for as long in advance.
+func (r rows) commit(ctx context.Context, l *lease, c commit) (version int64, err error) {
 	claim := holdLeaseSQL
-	if len(changes) > 0 {
+	if len(c.changes) > 0 {
 		claim = nextVersionSQL
 	}
 	err = r.db.InTx(ctx, postgres.Background, func(ctx context.Context, tx postgres.Tx) error {
@@ -142,7 +169,8 @@ func (r rows) commit(ctx context.Context, l *lease, src Source, b Batch, changes
 		} else if err != nil {
 			return err
 		}
-		if len(changes) > 0 {
+		if len(c.changes) > 0 {
+			keys, packed := columns(c.changes)
 			if _, err := tx.Exec(ctx, keepHistorySQL, keys); err != nil {
 				return err
 			}
@@ -150,16 +178,39 @@ func (r rows) commit(ctx context.Context, l *lease, src Source, b Batch, changes
 				return err
 			}
 		}
-		_, err := tx.Exec(ctx, putSourceSQL, src.Name(), b.Cookie, b.Complete, age)
-		return err
+		return c.sourceTx(ctx, tx)
 	})
 	if err != nil {
-		return 0, fmt.Errorf("write changes of directory %q: %w", src.Name(), err)
+		return 0, fmt.Errorf("write changes of directory %q: %w", c.source.Name(), err)
 	}
-	if len(changes) == 0 {
+	if len(c.changes) == 0 {
 		return 0, nil
 	}
 	return version, nil
+}
+
+// sourceTx writes how far the source has been read, and what of it is held back.
+func (c commit) sourceTx(ctx context.Context, tx postgres.Tx) error {
+	if len(c.hold.put) > 0 {
+		keys, packed := columns(c.hold.put)
+		if _, err := tx.Exec(ctx, brakeSQL, keys, packed, c.source.Name()); err != nil {
+			return err
+		}
+	}
+	if len(c.hold.drop) > 0 {
+		if _, err := tx.Exec(ctx, unbrakeSQL, c.hold.drop); err != nil {
+			return err
+		}
+	}
+	b := c.batch
+	var age *float64 // null: nothing is known about it
+	if !b.At.IsZero() {
+		s := (time.Since(b.At) - c.source.Lag()).Seconds()
+		age = &s
+	}
+	_, err := tx.Exec(ctx, putSourceSQL, c.source.Name(), b.Cookie, b.Complete, age,
+		b.Complete && b.Vanish, c.found, len(c.changes) > 0, c.synced, c.released)
+	return err
 }
 
 const putProblemSQL = `
@@ -175,15 +226,31 @@ func (r rows) lost(ctx context.Context, source, problem string) error {
 	return err
 }
 
-const forgetSourcesSQL = `
-delete from directory_source
- where name <> all($1)
-returning name`
+const newSourcesSQL = `
+insert into directory_source (name, late)
+select name, exists (select from directory_source where complete)
+  from unnest($1::text[]) as n (name)
+    on conflict (name) do nothing`
 
-// forgetSources forgets how far directories were read that the configuration
-// does not name any more, and returns their names.
-func (r rows) forgetSources(ctx context.Context, keep []string) ([]string, error) {
-	rs, err := r.db.Query(ctx, postgres.Background, forgetSourcesSQL, keep)
+const forgetSourcesSQL = `
+with gone as (
+  delete from directory_source
+   where name <> all($1)
+  returning name
+), free as (
+  delete from directory_braked
+   where directory <> all($1)
+)
+select name
+  from gone`
+
+// configure makes rows for directories that are new, and forgets how far those were
+// read that the configuration does not name any more; it returns their names.
+func (r rows) configure(ctx context.Context, names []string) (former []string, err error) {
+	if _, err := r.db.Exec(ctx, postgres.Background, newSourcesSQL, names); err != nil {
+		return nil, err
+	}
+	rs, err := r.db.Query(ctx, postgres.Background, forgetSourcesSQL, names)
 	if err != nil {
 		return nil, err
 	}
@@ -195,11 +262,13 @@ type state struct {
 	Name     string
 	Complete bool
 	Age      *float64 // seconds since it was confirmed, nil: not known
+	Braked   int64    // entries that are held back
 }
 
 const statesSQL = `
-select name, complete, extract(epoch from now() - confirmed_at)::float8 as age
-  from directory_source`
+select name, complete, extract(epoch from now() - confirmed_at)::float8 as age,
+       (select count(*) from directory_braked b where b.directory = s.name) as braked
+  from directory_source s`
 
 func (r rows) states(ctx context.Context) ([]state, error) {
 	rs, err := r.db.Query(ctx, postgres.Background, statesSQL)
@@ -209,19 +278,74 @@ func (r rows) states(ctx context.Context) ([]state, error) {
 	return postgres.CollectRows[state](rs)
 }
 
-const cookieSQL = `
-select cookie
+// position is where a source goes on.
+type position struct {
+	cookie []byte     // nil: from the start
+	first  bool       // this directory and all others were never read to the end
+	asked  *time.Time // when somebody has asked for a comparison, nil: nobody
+	braked []brakedRow
+}
+
+// brakedRow is one entry that is held back.
+type brakedRow struct {
+	Key    string
+	Packed []byte // as the source says, nil: it is gone
+	Since  time.Time
+}
+
+const positionSQL = `
+select cookie, not complete and not late, sync_asked_at
   from directory_source
  where name = $1`
 
-// cookie returns the cookie of a source, nil for none.
-func (r rows) cookie(ctx context.Context, source string) ([]byte, error) {
-	var c []byte
-	err := r.db.QueryRow(ctx, postgres.Background, cookieSQL, source).Scan(&c)
-	if err != nil && !errors.Is(err, postgres.ErrNoRows) {
-		return nil, fmt.Errorf("read cookie of directory %q: %w", source, err)
+const brakedSQL = `
+select key, packed, since
+  from directory_braked
+ where directory = $1`
+
+// position returns where a source goes on.
+func (r rows) position(ctx context.Context, source string) (p position, err error) {
+	err = r.db.QueryRow(ctx, postgres.Background, positionSQL, source).Scan(&p.cookie, &p.first, &p.asked)
+	if errors.Is(err, postgres.ErrNoRows) {
+		p.first, err = true, nil
 	}
-	return c, nil
+	if err != nil {
+		return p, fmt.Errorf("read how far directory %q was read: %w", source, err)
+	}
+	if p.asked != nil {
+		p.cookie = nil
+	}
+	p.braked, err = r.braked(ctx, source)
+	return p, err
+}
+
+// braked returns what is held back of a source.
+func (r rows) braked(ctx context.Context, source string) ([]brakedRow, error) {
+	rs, err := r.db.Query(ctx, postgres.Background, brakedSQL, source)
+	if err != nil {
+		return nil, fmt.Errorf("read what is held back of directory %q: %w", source, err)
+	}
+	return postgres.CollectRows[brakedRow](rs)
+}
+
+// request is what somebody asks of a source, nil for nothing.
+type request struct {
+	Name          string
+	Sync, Release *time.Time
+}
+
+const requestsSQL = `
+select name, sync_asked_at as sync, release_asked_at as release
+  from directory_source
+ where sync_asked_at is not null
+    or release_asked_at is not null`
+
+func (r rows) requests(ctx context.Context) ([]request, error) {
+	rs, err := r.db.Query(ctx, postgres.Background, requestsSQL)
+	if err != nil {
+		return nil, err
+	}
+	return postgres.CollectRows[request](rs)
 }
 
 const afterSQL = `

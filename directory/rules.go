@@ -42,6 +42,39 @@ type Rules struct {
 	// StaleAfter is how long the snapshot is trusted to know everybody after
 	// the directory was last heard of. The default is 15 s.
 	StaleAfter time.Duration
+	// KeepFormer is how long mail for an address arrives that was replaced by
+	// another: by a new name, a new surname, another login. 0: not at all.
+	KeepFormer time.Duration
+	// ExpiredReceive is how long after the end of an account mail for it is still
+	// taken. 0: without end.
+	ExpiredReceive time.Duration
+	// KeepGone is how long what is known of somebody is kept who has left the
+	// directory, as long as the mail. The default is 30 days.
+	KeepGone time.Duration
+	// GoneReceive is how long mail is still taken for somebody who has left. 0,
+	// and more than KeepGone, mean as long as KeepGone.
+	GoneReceive time.Duration
+	// Brakes are, by directory, when too much vanishes at once to be believed;
+	// DefaultBrake for those that are not in it.
+	Brakes map[string]Brake
+}
+
+const defaultKeepGone = 30 * 24 * time.Hour
+
+// goneReceive is how long mail is taken for somebody who has left.
+func (r *Rules) goneReceive() time.Duration {
+	if r.GoneReceive <= 0 || r.GoneReceive > r.KeepGone {
+		return r.KeepGone
+	}
+	return r.GoneReceive
+}
+
+// brake is when too much of a directory vanishes at once.
+func (r *Rules) brake(directory string) Brake {
+	if b, ok := r.Brakes[directory]; ok {
+		return b
+	}
+	return DefaultBrake()
 }
 
 const defaultStaleAfter = 15 * time.Second
@@ -52,6 +85,9 @@ func (r Rules) withDefaults() Rules {
 	}
 	if r.StaleAfter == 0 {
 		r.StaleAfter = defaultStaleAfter
+	}
+	if r.KeepGone == 0 {
+		r.KeepGone = defaultKeepGone
 	}
 	r.Mailboxes = slices.Clone(r.Mailboxes)
 	for i := range r.Mailboxes {
@@ -89,6 +125,19 @@ func (r Rules) Validate() error {
 	}
 	if r.StaleAfter < 0 {
 		errs = append(errs, errors.New("stale_after: must not be negative"))
+	}
+	for _, d := range []struct {
+		key  string
+		span time.Duration
+	}{{"keep_former", r.KeepFormer}, {"expired_receive", r.ExpiredReceive}, {"gone_receive", r.GoneReceive}, {"closed", r.KeepGone}} {
+		if d.span < 0 {
+			errs = append(errs, fmt.Errorf("%s: must not be negative", d.key))
+		}
+	}
+	for name, b := range r.Brakes {
+		if err := b.Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("directory.%s: %w", name, err))
+		}
 	}
 	return errors.Join(errs...)
 }

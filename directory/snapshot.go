@@ -32,11 +32,14 @@ type Snapshot struct {
 	confirmed Confirmed // domains that may take mail, with Rules.Confirm
 	placement string    // of the rules
 
-	domains   map[string]struct{} // of the rules and of domain objects
-	domainsOf map[Key][]string    // what each domain object adds
-	primaries map[string]int      // SID -> how many entries have it as their primary group
-	dynamic   []*dynamic          // groups defined by queries, by key
-	found     *findings           // who is in them, as far as somebody has asked
+	domains   map[string]struct{}    // of the rules and of domain objects
+	domainsOf map[Key][]string       // what each domain object adds
+	primaries map[string]int         // SID -> how many entries have it as their primary group
+	dynamic   []*dynamic             // groups defined by queries, by key
+	found     *findings              // who is in them, as far as somebody has asked
+	tally     map[string]Tally       // by directory
+	contested [2]map[string]struct{} // addresses, and login names, of more than one entry
+	doubts    int64                  // version in which that changed last
 }
 
 // index says by which of its names an entry is found.
@@ -54,6 +57,7 @@ const (
 	byMemberLogin       // FoldLogin of a member -> its groups
 	byPrimary           // primaryName
 	byReference         // DN -> entries that name it in another way
+	byFormer            // envelope.Address.Key, of what an entry had, and of who has left
 )
 
 // shard is a part of the table, sorted by hash.
@@ -88,6 +92,7 @@ func newSnapshot(rules *Rules) *Snapshot {
 		primaries: map[string]int{},
 		found:     &findings{},
 		placement: rules.Placement(),
+		tally:     map[string]Tally{},
 	}
 	s.setDomains()
 	return s
@@ -113,6 +118,7 @@ func (s *Snapshot) with(version int64, changes []Change) *Snapshot {
 	next := *s
 	next.version = version
 	next.ready = true
+	next.tally = maps.Clone(s.tally)
 	b := builder{s: &next}
 	shards := *s.shards
 	next.shards = &shards
@@ -125,6 +131,7 @@ func (s *Snapshot) with(version int64, changes []Change) *Snapshot {
 	if b.domains {
 		next.setDomains()
 	}
+	b.contest()
 	return &next
 }
 
@@ -136,7 +143,8 @@ type builder struct {
 	own     [65536 / 64]uint64 // bit per shard
 	domains bool               // domain objects have changed
 
-	ownPrimaries bool // primaries has been copied
+	ownPrimaries bool        // primaries has been copied
+	doubt        [2][]string // addresses and login names that more than one entry may have now
 }
 
 func (b *builder) apply(c Change) {
@@ -151,10 +159,13 @@ func (b *builder) apply(c Change) {
 		e := mustUnpack(old.packed)
 		for i, name := range e.names() {
 			b.remove(b.s.hash(i, name), old)
+			b.question(i, name, 1)
 		}
-		b.s.count--
+		b.count(e, -1)
 		b.setDomainsOf(e.Key, nil)
-		b.countPrimary(e.PrimaryGroup, -1)
+		if !e.IsGone() {
+			b.countPrimary(e.PrimaryGroup, -1)
+		}
 		if len(e.Queries) > 0 {
 			b.setDynamic(e.Key, nil)
 		}
@@ -166,12 +177,15 @@ func (b *builder) apply(c Change) {
 	e := mustUnpack(packed)
 	for i, name := range e.names() {
 		b.insert(b.s.hash(i, name), n)
+		b.question(i, name, 2)
 	}
-	b.s.count++
+	b.count(e, 1)
 	if e.Kind == KindDomain {
 		b.setDomainsOf(e.Key, e.Domains)
 	}
-	b.countPrimary(e.PrimaryGroup, 1)
+	if !e.IsGone() {
+		b.countPrimary(e.PrimaryGroup, 1)
+	}
 	if len(e.Queries) > 0 {
 		b.setDynamic(e.Key, e)
 	}
@@ -238,10 +252,24 @@ func (sh shard) search(h uint32) int {
 	return i
 }
 
-// names yields everything under which e is found.
+// names yields everything under which e is found. Who has left the directory is
+// found by key, and by the addresses that nobody else has now.
 func (e *Entry) names() iter.Seq2[index, string] {
 	return func(yield func(index, string) bool) {
 		if !yield(byKey, string(e.Key)) {
+			return
+		}
+		for _, f := range e.Former {
+			if !yield(byFormer, f.Address.Key()) {
+				return
+			}
+		}
+		if e.IsGone() {
+			for a := range e.addresses() {
+				if !yield(byFormer, a.Key()) {
+					return
+				}
+			}
 			return
 		}
 		if dn := e.normalDN(); dn != "" && !yield(byDN, dn) {
@@ -289,16 +317,18 @@ func (e *Entry) names() iter.Seq2[index, string] {
 
 // has reports whether e is found under name in an index.
 func (e *Entry) has(i index, name string) bool {
+	if e.IsGone() && i != byKey && i != byFormer {
+		return false
+	}
 	switch i {
 	case byKey:
 		return string(e.Key) == name
 	case byDN:
 		return e.normalDN() == name
 	case byAddress:
-		if !e.Primary.IsZero() && e.Primary.Key() == name {
-			return true
-		}
-		return slices.ContainsFunc(e.Aliases, func(a envelope.Address) bool { return a.Key() == name })
+		return e.hasAddress(name)
+	case byFormer:
+		return e.IsGone() && e.hasAddress(name) || slices.ContainsFunc(e.Former, func(f Former) bool { return f.Address.Key() == name })
 	case byLogin:
 		return slices.Contains(e.Logins, name)
 	case byMember:
@@ -409,22 +439,26 @@ func mustUnpack(packed string) *Entry {
 // Version is the version of the last change in s. Versions rise.
 func (s *Snapshot) Version() int64 { return s.version }
 
-// Len returns the number of entries.
+// Len returns the number of entries, those of people who have left among them.
 func (s *Snapshot) Len() int { return s.count }
 
 // Ready reports whether a directory was loaded at all. Before that every
 // address of ours is HomeUnknown.
 func (s *Snapshot) Ready() bool { return s.ready }
 
-// ByKey returns the entry with key, nil when there is none.
+// ByKey returns the entry with key, nil when there is none. It may be that of
+// somebody who has left (Entry.IsGone).
 func (s *Snapshot) ByKey(key Key) *Entry { return s.only(byKey, string(key)) }
 
 // ByDN returns the entry with a DN in any spelling, nil when there is none.
 func (s *Snapshot) ByDN(dn string) *Entry { return s.only(byDN, NormalizeDN(dn)) }
 
 // ByAddress returns the entry that owns an address exactly, without
-// subaddressing. It is nil when nobody owns it, or more than one entry does.
-func (s *Snapshot) ByAddress(a envelope.Address) *Entry { return s.only(byAddress, a.Key()) }
+// subaddressing. It is nil when nobody owns it, or it cannot be told whose it is.
+func (s *Snapshot) ByAddress(a envelope.Address) *Entry {
+	e, _ := s.owner(a)
+	return e
+}
 
 // Owners returns all entries that claim an address. More than one is a mistake
 // in the directory.
@@ -458,11 +492,26 @@ func (s *Snapshot) ByX500(address string) *Entry {
 	return s.only(byX500, address)
 }
 
-// All yields every entry, in no order.
+// All yields every entry that is in the directory, in no order.
 func (s *Snapshot) All() iter.Seq[*Entry] {
 	return func(yield func(*Entry) bool) {
 		for packed := range s.packed() {
-			if !yield(mustUnpack(packed)) {
+			if e := mustUnpack(packed); !e.IsGone() && !yield(e) {
+				return
+			}
+		}
+	}
+}
+
+// Gone yields the entries of those who have left the directory and whose mail is
+// kept, in no order.
+func (s *Snapshot) Gone() iter.Seq[*Entry] {
+	return func(yield func(*Entry) bool) {
+		if !slices.ContainsFunc(slices.Collect(maps.Values(s.tally)), func(t Tally) bool { return t.Gone > 0 }) {
+			return
+		}
+		for packed := range s.packed() {
+			if e := mustUnpack(packed); e.IsGone() && !yield(e) {
 				return
 			}
 		}

@@ -1,6 +1,9 @@
 package directory
 
 import (
+	"iter"
+	"slices"
+	"strings"
 	"time"
 
 	"dirpost/internal/envelope"
@@ -9,6 +12,12 @@ import (
 // Key names a directory entry for ever: "<directory name>:<uuid>" with the
 // entryUUID or objectGUID in canonical lower case. Mailboxes belong to it.
 type Key string
+
+// Directory returns the name of the directory that the entry is of.
+func (k Key) Directory() string {
+	name, _, _ := strings.Cut(string(k), ":")
+	return name
+}
 
 // Kind says what an entry is to mail.
 type Kind uint8
@@ -135,6 +144,43 @@ type Former struct {
 type Claim struct {
 	Address envelope.Address
 	Since   time.Time
+}
+
+// IsGone reports whether the entry has left the directory; what is known of it is
+// kept as long as its mail.
+func (e *Entry) IsGone() bool { return !e.Gone.IsZero() }
+
+// addresses yields what e says its addresses are, the primary one first.
+func (e *Entry) addresses() iter.Seq[envelope.Address] {
+	return func(yield func(envelope.Address) bool) {
+		if !e.Primary.IsZero() && !yield(e.Primary) {
+			return
+		}
+		for _, a := range e.Aliases {
+			if !yield(a) {
+				return
+			}
+		}
+	}
+}
+
+// hasAddress reports whether an address, by its Key, is one of e now.
+func (e *Entry) hasAddress(key string) bool {
+	if !e.Primary.IsZero() && e.Primary.Key() == key {
+		return true
+	}
+	return slices.ContainsFunc(e.Aliases, func(a envelope.Address) bool { return a.Key() == key })
+}
+
+// claimed returns since when e has an address, by its Key; the zero time if it had
+// it before anybody looked.
+func (e *Entry) claimed(key string) time.Time {
+	for _, c := range e.Claims {
+		if c.Address.Key() == key {
+			return c.Since
+		}
+	}
+	return time.Time{}
 }
 
 // LoginState says whether the person may log in at the time now.

@@ -58,9 +58,12 @@ type DomainsSection struct {
 	Postmaster string   `toml:"postmaster"`
 	Delimiter  string   `toml:"delimiter"`
 
-	OtherSystem  string   `toml:"other_system"`
-	OtherClients []string `toml:"other_clients"`
-	Unknown      string   `toml:"unknown"`
+	OtherSystem    string   `toml:"other_system"`
+	OtherClients   []string `toml:"other_clients"`
+	Unknown        string   `toml:"unknown"`
+	KeepFormer     Duration `toml:"keep_former"`
+	ExpiredReceive Duration `toml:"expired_receive"`
+	GoneReceive    Duration `toml:"gone_receive"`
 }
 
 // DatabaseSection is [database].
@@ -99,6 +102,8 @@ type DirectorySection struct {
 	Timeout      Duration            `toml:"timeout"`
 	Mapping      map[string][]string `toml:"mapping"`
 	Facts        []string            `toml:"facts"`
+	BrakeShare   *float64            `toml:"brake_share"`
+	BrakeLeast   *int                `toml:"brake_least"`
 	Mailboxes    MailboxesSection    `toml:"mailboxes"`
 }
 
@@ -286,7 +291,9 @@ func parseConfig(b []byte) (*File, error) {
 func defaults() *File {
 	p, person := policy.DefaultConfig(), policy.DefaultPersonConfig()
 	return &File{
-		Domains:  DomainsSection{Delimiter: "+"},
+		Domains: DomainsSection{
+			Delimiter: "+", KeepFormer: Duration(90 * 24 * time.Hour), ExpiredReceive: Duration(30 * 24 * time.Hour), GoneReceive: Duration(30 * 24 * time.Hour),
+		},
 		Server:   ServerSection{Socket: "/run/dirpost/dirpost.sock"},
 		Auth:     AuthSection{Remember: Duration(5 * time.Minute), FailureTime: Duration(2 * time.Second)},
 		Database: DatabaseSection{ServeRole: "dirpost_serve", ReadRole: "dirpost_read"},
@@ -362,6 +369,9 @@ func (f *File) validate() error {
 	}
 	if (f.MTA.SmarthostUser == "") != (f.MTA.SmarthostPassword.String() == "") {
 		bad("mta.smarthost_user", "smarthost_user and smarthost_password belong together")
+	}
+	if _, err := f.rules(); err != nil && f.Domains.Postmaster != "" {
+		errs = append(errs, err)
 	}
 	if err := f.retention().Validate(); err != nil {
 		bad("mda", "%v", err)

@@ -148,8 +148,12 @@ func (f *File) rules() (directory.Rules, error) {
 	r := directory.Rules{
 		Postmaster: postmaster, Delimiter: f.Domains.Delimiter,
 		NextHop: f.Domains.OtherSystem, UnknownElsewhere: f.Domains.Unknown == "other", Confirm: true,
+		KeepFormer: time.Duration(f.Domains.KeepFormer), ExpiredReceive: time.Duration(f.Domains.ExpiredReceive),
+		GoneReceive: time.Duration(f.Domains.GoneReceive), KeepGone: time.Duration(f.MDA.Closed),
+		Brakes: make(map[string]directory.Brake),
 	}
 	for _, name := range f.names() {
+		r.Brakes[name] = f.Directory[name].brake()
 		if rule, ok := f.Directory[name].Mailboxes.rule(name); ok {
 			r.Mailboxes = append(r.Mailboxes, rule)
 		}
@@ -172,6 +176,18 @@ func (f *File) rules() (directory.Rules, error) {
 		return directory.Rules{}, fmt.Errorf("domains: %w", err)
 	}
 	return r, nil
+}
+
+// brake is when too much vanishes at once to be believed.
+func (d DirectorySection) brake() directory.Brake {
+	b := directory.DefaultBrake()
+	if d.BrakeShare != nil {
+		b.Share = *d.BrakeShare
+	}
+	if d.BrakeLeast != nil {
+		b.Least = *d.BrakeLeast
+	}
+	return b
 }
 
 // names are the names of the directories, in order.
@@ -210,6 +226,7 @@ func (n *node) buildDirectory(ctx context.Context) error {
 		return fmt.Errorf("directory: %w", err)
 	}
 	n.feeder = feeder
+	n.register(feeder.Collectors()...)
 	n.back = append(n.back, part{"directory", feeder.Run})
 	if list := n.live.Snapshot().Unconfirmed(); len(list) > 0 {
 		n.log.WarnContext(ctx, "domains take no mail yet: look at 'dirpost directory check', and confirm with 'dirpost directory check --accept'", "domains", list)

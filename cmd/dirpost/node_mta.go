@@ -264,6 +264,12 @@ func (n *node) purge(ctx context.Context, q *queue.Queue) error {
 		case <-wait.C:
 		}
 		start := time.Now()
+		if err := n.closeAccounts(ctx); err != nil {
+			if ctx.Err() == nil {
+				n.log.ErrorContext(ctx, "whose mail is past its time cannot be told; nothing is purged", "err", err)
+			}
+			continue
+		}
 		res, err := n.store.Purge(ctx, n.file.retention(), q.References)
 		if err != nil {
 			if ctx.Err() == nil {

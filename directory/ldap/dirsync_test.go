@@ -190,7 +190,7 @@ func TestDirSyncChanges(t *testing.T) {
 
 	// The base ends where the unit does.
 	u.rename(carol, "CN=carol"+u.name, u.s.Base)
-	both("moved away", u.homeIs("carol", "nobody"))
+	both("moved away", u.homeIs("carol", "left"))
 	outside := "CN=carol" + u.name + "," + u.s.Base
 	u.rename(outside, "CN=outside"+u.name, "")
 	u.rename("CN=outside"+u.name+","+u.s.Base, "CN=carol", u.base)
@@ -198,7 +198,7 @@ func TestDirSyncChanges(t *testing.T) {
 
 	// The account does not see deletions.
 	u.del(bob)
-	both("deleted", u.homeIs("bob", "nobody"))
+	both("deleted", u.homeIs("bob", "left"))
 	both("no member any more", u.memberIs("list", "CN=abrand,OU=team,"+u.base, carol))
 	u.person("new")
 	both("added", u.homeIs("new", "here"))
@@ -227,7 +227,7 @@ func TestDirSyncResumes(t *testing.T) {
 	u.del(bob)
 	n = start(t, db, h, client(t, u.cfg))
 	n.until(t, "changed while nobody looked", u.homeIs("abrand", "here"))
-	n.until(t, "deleted while nobody looked", u.homeIs("bob", "nobody"))
+	n.until(t, "deleted while nobody looked", u.homeIs("bob", "left"))
 }
 
 // TestDirSyncCookies: a cookie of another controller, of another copy of the

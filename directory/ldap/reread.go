@@ -116,7 +116,12 @@ func (r *reread) delta(ctx context.Context, le *ldap.Entry) error {
 	if !has(le, "name") || has(le, "objectClass") || strings.EqualFold(le.GetEqualFoldAttributeValue("isDeleted"), "TRUE") {
 		return nil // neither renamed nor moved nor restored
 	}
-	if s := r.snapshot(); s == nil || s.ByKey(r.key(g.id())) == nil {
+	known := false
+	if s := r.snapshot(); s != nil {
+		old := s.ByKey(r.key(g.id()))
+		known = old != nil && !old.IsGone()
+	}
+	if !known {
 		// Nobody knows how it was called, and so who named it; only who names it now.
 		if err := r.namedBy(ctx, le.DN); err != nil {
 			return err

@@ -157,22 +157,47 @@ func (s *Store) Usage(ctx context.Context, a AccountID) (Usage, error) {
 	return u, nil
 }
 
-const closeSQL = `
+const (
+	closeSQL = `
 update account
-   set closed_at = case when $2 then coalesce(closed_at, now()) end
+   set closed_at = $2
  where account_id = $1`
+	closedSQL = `
+select account_id, directory_key
+  from account
+ where closed_at is not null`
+)
 
-// CloseAccount says that the directory entry of an account is gone. Purge takes
-// the account when the grace is over.
-func (s *Store) CloseAccount(ctx context.Context, a AccountID) error {
-	_, err := s.db.Exec(ctx, postgres.Background, closeSQL, a, true)
-	return err
+// CloseAccount says that the directory entry of an account is gone since a time.
+// Purge takes the account when the grace that began then is over.
+func (s *Store) CloseAccount(ctx context.Context, a AccountID, since time.Time) error {
+	if _, err := s.db.Exec(ctx, postgres.Background, closeSQL, a, since); err != nil {
+		return fmt.Errorf("close account: %w", err)
+	}
+	return nil
 }
 
 // ReopenAccount says that the directory entry is back.
 func (s *Store) ReopenAccount(ctx context.Context, a AccountID) error {
-	_, err := s.db.Exec(ctx, postgres.Background, closeSQL, a, false)
-	return err
+	if _, err := s.db.Exec(ctx, postgres.Background, closeSQL, a, nil); err != nil {
+		return fmt.Errorf("reopen account: %w", err)
+	}
+	return nil
+}
+
+// ClosedAccount is an account that Purge will take.
+type ClosedAccount struct {
+	ID  AccountID
+	Key string // of the directory entry that is gone
+}
+
+// ClosedAccounts returns the accounts that are closed and were not taken yet.
+func (s *Store) ClosedAccounts(ctx context.Context) ([]ClosedAccount, error) {
+	rows, err := s.db.Query(ctx, postgres.Background, closedSQL)
+	if err != nil {
+		return nil, fmt.Errorf("read closed accounts: %w", err)
+	}
+	return postgres.CollectRows[ClosedAccount](rows)
 }
 
 const attachSQL = `

@@ -146,7 +146,7 @@ func TestPurgeClosedAccount(t *testing.T) {
 	alice, bob := w.account("alice"), w.account("bob")
 	c := w.content("both", strings.Repeat("large\r\n", 10_000))
 	w.commit(c, to(alice, "INBOX", "Keyword"), to(bob, "INBOX"))
-	if err := w.CloseAccount(t.Context(), alice.ID); err != nil {
+	if err := w.CloseAccount(t.Context(), alice.ID, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	w.later(80 * 24 * time.Hour)
@@ -184,7 +184,7 @@ func TestDeliverToPurgedAccount(t *testing.T) {
 			w := newWorld(t)
 			other := worldOn(t, w.db)
 			alice := w.account("alice")
-			if err := other.CloseAccount(t.Context(), alice.ID); err != nil {
+			if err := other.CloseAccount(t.Context(), alice.ID, time.Now()); err != nil {
 				t.Fatal(err)
 			}
 			other.later(100 * 24 * time.Hour)

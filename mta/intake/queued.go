@@ -73,7 +73,7 @@ func expandQueued(snap *directory.Snapshot, m *queue.Message, h message.Header, 
 		}
 		e := snap.ByKey(directory.Key(r.Local))
 		switch {
-		case e != nil:
+		case e != nil && !snap.Left(e):
 			exp.Local = append(exp.Local, directory.LocalRecipient{Entry: e, Recipient: rcpt, Quota: snap.Limits(e).Quota})
 		case !snap.Ready() || snap.Stale():
 			return exp, envelope.ErrDirectory
