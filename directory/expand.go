@@ -46,6 +46,7 @@ type HeldRecipient struct {
 	Recipient  envelope.Recipient
 	Moderators []*Entry
 	Path       []Key
+	List       *Entry // the outermost list on the way to a mailbox, nil for none
 }
 
 // ExpandedRecipient is a list that the message reached, as it was addressed.
@@ -284,7 +285,7 @@ func (x *expander) follow(rcpt envelope.Recipient, e *Entry, detail string, path
 	case !x.s.isHere(e):
 		return x.away(rcpt, e, path)
 	case delivery == StateHeld:
-		x.out.Held = append(x.out.Held, HeldRecipient{Entry: e, Recipient: rcpt, Path: path})
+		x.out.Held = append(x.out.Held, HeldRecipient{Entry: e, Recipient: rcpt, Path: path, List: x.list})
 		return reached
 	}
 	if len(e.Forward) > 0 {

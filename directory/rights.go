@@ -176,6 +176,24 @@ func (s *Snapshot) MayPost(l, sender *Entry) Post {
 	return PostRefused
 }
 
+// Moderates reports whether e decides about messages to the list l: its moderators
+// do, and its owners, who could make themselves moderators.
+func (s *Snapshot) Moderates(l, e *Entry) bool {
+	of := s.memberships(e)
+	return of.any(l.Directory, l.Moderators) || of.any(l.Directory, l.Owners)
+}
+
+// ModeratesFrom reports whether an address is that of a moderator of l whose mailbox
+// is not ours. Ours log in.
+func (s *Snapshot) ModeratesFrom(l *Entry, from envelope.Address) bool {
+	for _, e := range s.people(l.Directory, l.moderators()) {
+		if !s.Keeps(e) && slices.Contains(e.mailNames(), MailName(from)) {
+			return true
+		}
+	}
+	return false
+}
+
 // moderators names those whom a moderated list asks.
 func (e *Entry) moderators() []string {
 	if len(e.Moderators) > 0 {

@@ -16,6 +16,7 @@ import (
 	"dirpost/directory/ldap"
 	"dirpost/internal/envelope"
 	"dirpost/mda"
+	"dirpost/mta/intake"
 	"dirpost/mta/policy"
 
 	"github.com/pelletier/go-toml/v2"
@@ -171,6 +172,7 @@ type MTASection struct {
 	SmarthostUser     string            `toml:"smarthost_user"`
 	SmarthostPassword Secret            `toml:"smarthost_password"`
 	DelayWarning      Duration          `toml:"delay_warning"`
+	ModerationTime    Duration          `toml:"moderation_time"`
 	Sink              string            `toml:"sink"`
 	Lifetime          Duration          `toml:"lifetime"`
 	Policy            PolicySection     `toml:"policy"`
@@ -297,7 +299,7 @@ func defaults() *File {
 		Server:   ServerSection{Socket: "/run/dirpost/dirpost.sock"},
 		Auth:     AuthSection{Remember: Duration(5 * time.Minute), FailureTime: Duration(2 * time.Second)},
 		Database: DatabaseSection{ServeRole: "dirpost_serve", ReadRole: "dirpost_read"},
-		MTA: MTASection{MaxSize: 75 << 20, MaxRecipients: 1000, MaxPerClient: 500, InTransaction: 50, SmarthostTLS: "verify", Lifetime: Duration(5 * 24 * time.Hour), Policy: PolicySection{
+		MTA: MTASection{MaxSize: 75 << 20, MaxRecipients: 1000, MaxPerClient: 500, InTransaction: 50, SmarthostTLS: "verify", Lifetime: Duration(5 * 24 * time.Hour), ModerationTime: Duration(intake.DefaultConfig("").ModerationTime), Policy: PolicySection{
 			Exempt: networks(p.Exempt), MaxConnections: p.MaxConnections, MaxConnects: p.MaxConnects, MaxMessages: p.MaxMessages, MaxRecipients: p.MaxRecipients,
 			Window: Duration(p.Window), HeloOwnName: p.HeloOwnName, HeloSyntax: p.HeloSyntax, SenderSyntax: p.SenderSyntax,
 			NullRecipients: p.NullRecipients, MaxHops: p.MaxHops,

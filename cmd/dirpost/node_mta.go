@@ -47,7 +47,7 @@ func (n *node) buildMTA(ctx context.Context) error {
 		return fmt.Errorf("mta.submission: %w", err)
 	}
 	n.submission = policy.New(person.Check())
-	c := intake.Config{Hostname: n.file.Server.Name, MaxSize: int64(n.file.MTA.MaxSize), MaxRecipients: n.file.MTA.MaxRecipients, InTransaction: n.file.MTA.InTransaction}
+	c := intake.Config{Hostname: n.file.Server.Name, MaxSize: int64(n.file.MTA.MaxSize), MaxRecipients: n.file.MTA.MaxRecipients, InTransaction: n.file.MTA.InTransaction, ModerationTime: time.Duration(n.file.MTA.ModerationTime)}
 	for _, text := range n.file.Domains.OtherClients {
 		network, err := parseNetwork(text)
 		if err != nil {
@@ -74,7 +74,9 @@ func (n *node) buildMTA(ctx context.Context) error {
 	if !n.has(roleQueue) {
 		return nil
 	}
-	n.back = append(n.back, part{"purge", func(ctx context.Context) error { return n.purge(ctx, q) }})
+	n.back = append(n.back,
+		part{"purge", func(ctx context.Context) error { return n.purge(ctx, q) }},
+		part{"moderation", func(ctx context.Context) error { return q.Moderate(ctx, n.log) }})
 	return n.buildQueueManager(q, keys)
 }
 

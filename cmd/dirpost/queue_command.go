@@ -73,6 +73,16 @@ the client and in the log; or they select with --sender, --domain and --state.`,
 	} {
 		c.AddCommand(queueChangeCommand(path, std, a.use, a.short, a.done, a.do))
 	}
+	c.AddCommand(queueRejectCommand(path, std))
+	return c
+}
+
+// queueRejectCommand is `dirpost queue reject`.
+func queueRejectCommand(path *string, std streams) *cobra.Command {
+	words := ""
+	c := queueChangeCommand(path, std, "reject", "Return held recipients to their senders", "returned",
+		func(q *queue.Queue, ctx context.Context, f queue.Filter) (int, error) { return q.Reject(ctx, f, words) })
+	c.Flags().StringVar(&words, "reason", "The administrator has not let it through.", "what the sender is told")
 	return c
 }
 
@@ -235,6 +245,9 @@ func next(e queue.Entry, now time.Time) string {
 func answer(r queue.Reply) string {
 	if r.Code == 0 && r.Text == "" {
 		return "—"
+	}
+	if r.Code == 0 && r.Relay == "" {
+		return r.Text // why it is held
 	}
 	return strings.TrimSpace(fmt.Sprintf("%s: %d %s %s", r.Relay, r.Code, r.Enhanced, r.Text))
 }

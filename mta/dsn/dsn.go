@@ -63,6 +63,7 @@ type Recipient struct {
 	Status                 string    // enhanced status code; "" is x.0.0
 	Diagnostic             string    // reply of the remote server, "550 5.1.1 …"; "" if it was us
 	RemoteMTA              string    // host that said so, "" if it was us
+	Moderated              bool      // a moderator of the list has decided; Diagnostic has the words
 	LastAttempt            time.Time // zero: unknown
 	WillRetryUntil         time.Time // of Delayed; zero: unknown
 }

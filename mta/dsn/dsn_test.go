@@ -273,3 +273,14 @@ func FuzzCompose(f *testing.F) {
 		}
 	})
 }
+
+// What a moderator has to say stands by itself, and the report says whose words they
+// are.
+func TestModerated(t *testing.T) {
+	t.Parallel()
+	b, _ := compose(t, report(t, lunchHeader, lunchBody, Recipient{
+		Address: address(t, "sales@corp.example"), Action: Failed, Status: "5.7.2", Moderated: true,
+		Diagnostic: "Please do not ask everybody. Ask the canteen, which knows the menu of the whole week and of the next.",
+	}))
+	golden(t, "08-moderated", b)
+}

@@ -80,6 +80,13 @@ func writeRecipient(b *strings.Builder, rcpt Recipient) {
 		b.WriteString("\n")
 		return
 	}
+	if rcpt.Moderated {
+		writeWrapped(b, "    ", "Messages to this list are read by its moderators first, and yours was not passed on to the members. Why:")
+		b.WriteByte('\n')
+		writeWrapped(b, "    ", cut(clean(rcpt.Diagnostic, true), maxRemoteText))
+		b.WriteByte('\n')
+		return
+	}
 	cause, remedy := advice(rcpt)
 	if rcpt.Action == Failed {
 		cause += " " + remedy // while we go on trying there is nothing to do

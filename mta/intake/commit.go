@@ -51,7 +51,8 @@ func (t *Transaction) commit(ctx context.Context, settle Settle) (Accepted, erro
 		dropLoops(&exp, parsed.Header)
 	}
 	t.dropRounds(&exp, parsed.Header)
-	if len(exp.Local)+len(exp.Remote)+len(exp.Held) == 0 {
+	t.unmoderated(&exp, parsed.Header)
+	if len(exp.Local)+len(exp.Remote)+len(exp.Held) == 0 && t.decision == nil {
 		return Accepted{}, refusalOf(exp)
 	}
 	p := t.plan(ctx, exp, parsed)
@@ -59,7 +60,24 @@ func (t *Transaction) commit(ctx context.Context, settle Settle) (Accepted, erro
 	if err := t.content(ctx, p, parsed); err != nil {
 		return Accepted{}, err
 	}
-	return t.door.commit(ctx, p)
+	if err := t.ask(ctx, p, parsed); err != nil {
+		return Accepted{}, err
+	}
+	if t.decision == nil {
+		return t.door.commit(ctx, p)
+	}
+	if p.settle, err = t.settleDecision(ctx, p, parsed); err != nil {
+		return Accepted{}, err
+	}
+	acc, err := t.door.commit(ctx, p)
+	if errors.Is(err, queue.ErrDecided) {
+		return acc, envelope.Because(statusDecided("decided by another moderator just now"), err)
+	}
+	if err == nil {
+		t.door.Queue.Wake()
+		t.door.emitDecided(ctx, t)
+	}
+	return acc, err
 }
 
 // refusalOf is the answer to a message that no recipient may have; a list without members is nobody's address.
@@ -103,7 +121,9 @@ type plan struct {
 	deliveries []store.Delivery
 	recipients map[store.AccountID]directory.LocalRecipient
 	lists      lists
-	out        []*outgoing   // what goes into the queue
+	out        []*outgoing // what goes into the queue
+	questions  []*question // to moderators, about rows of out
+	asked      []queue.Question
 	base       queue.Message // what all of out share, but for lists
 	has8Bit    bool
 	settle     Settle
@@ -117,26 +137,30 @@ type plan struct {
 // list makes of it.
 type outgoing struct {
 	list    *list // nil: as it came in
+	ours    bool  // no form of it, but a message that it made us write
 	message *queue.Message
 	rcpts   []queue.Recipient
 }
 
-// queue lists a recipient for the queue.
-func (p *plan) queue(l *list, r queue.Recipient) {
+// queue lists a recipient for the queue, and returns its place within its message.
+func (p *plan) queue(l *list, r queue.Recipient) int {
 	r = l.recipient(r)
 	for _, o := range p.out {
-		if o.list == l {
+		if o.list == l && !o.ours {
 			o.rcpts = append(o.rcpts, r)
-			return
+			return len(o.rcpts) - 1
 		}
 	}
 	p.out = append(p.out, &outgoing{list: l, rcpts: []queue.Recipient{r}})
+	return 0
 }
 
 // queued is how many recipients the queue will see to.
 func (p *plan) queued() (n int) {
 	for _, o := range p.out {
-		n += len(o.rcpts)
+		if !o.ours {
+			n += len(o.rcpts)
+		}
 	}
 	return n
 }
@@ -193,7 +217,11 @@ func (t *Transaction) plan(ctx context.Context, exp directory.Expansion, parsed 
 		if r.Entry.Kind == directory.KindList {
 			row.Local, row.Reason = queue.LocalExpand, "waits for a moderator of the list"
 		}
-		p.queue(nil, row)
+		n := p.queue(p.lists.of(r.List), row)
+		if address, ok := t.snap.ListAddress(r.Entry); ok && r.Entry.Kind == directory.KindList {
+			p.questions = append(p.questions, &question{address: address, moderators: r.Moderators,
+				Question: queue.Question{N: int32(n), List: string(r.Entry.Key), Address: address}})
+		}
 	}
 	// Accepted at RCPT and refused now, while others get the message: the
 	// queue finds the same answer and reports it to the sender.
@@ -362,7 +390,7 @@ func (d *Door) commit(ctx context.Context, p *plan) (Accepted, error) {
 			return Accepted{QueueID: p.content.QueueID, Delivered: len(delivered), Queued: p.queued()}, nil
 		}
 		alone := len(p.deliveries)+p.queued() < 2 && !p.ours
-		if alone || p.fromQueue || ctx.Err() != nil || errors.Is(err, postgres.ErrUnknown) || errors.Is(err, queue.ErrLease) {
+		if alone || p.fromQueue || ctx.Err() != nil || errors.Is(err, postgres.ErrUnknown) || errors.Is(err, queue.ErrLease) || errors.Is(err, queue.ErrDecided) {
 			return Accepted{}, err
 		}
 		if err := d.postpone(ctx, p, err); err != nil {
@@ -379,6 +407,11 @@ func (p *plan) alsoFunc(d *Door) func(context.Context, postgres.Tx) error {
 	return func(ctx context.Context, tx postgres.Tx) error {
 		for _, o := range p.out {
 			if err := d.Queue.EnqueueTx(ctx, tx, o.message, o.rcpts); err != nil {
+				return err
+			}
+		}
+		for _, q := range p.asked {
+			if err := d.Queue.AskTx(ctx, tx, q); err != nil {
 				return err
 			}
 		}

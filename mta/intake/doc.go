@@ -31,6 +31,13 @@
 // own, written in the same transaction. Repeats are recognised by the reverse-path
 // that the sender gave, whichever way a copy takes.
 //
+// # Moderation
+//
+// A message that moderators must decide about is held in the queue, and the same
+// transaction asks them: each gets a message of ours that the queue delivers, with an
+// address to answer to. The answer comes in by the same door; its transaction
+// releases the held recipient or returns it to the author.
+//
 // # Failure
 //
 // Nothing is visible before the COMMIT, and everything after it. Where a

@@ -34,11 +34,14 @@ type Config struct {
 	// OtherClients are the networks from which the system that has some of our
 	// mailboxes sends. What it sends is never handed back to it.
 	OtherClients []netip.Prefix `toml:"-"`
+	// ModerationTime is how long the moderators of a list have to answer before
+	// a message goes back to its author.
+	ModerationTime time.Duration `toml:"-"`
 }
 
 // DefaultConfig returns the limits of the house.
 func DefaultConfig(hostname string) Config {
-	return Config{Hostname: hostname, MaxSize: 75 << 20, MaxRecipients: 1000, InTransaction: 50}
+	return Config{Hostname: hostname, MaxSize: 75 << 20, MaxRecipients: 1000, InTransaction: 50, ModerationTime: 4 * 24 * time.Hour}
 }
 
 // Validate reports the first value that makes no sense.
@@ -52,6 +55,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("max recipients: %d is less than the 100 that RFC 5321 §4.5.3.1.8 asks for", c.MaxRecipients)
 	case c.InTransaction < 1:
 		return fmt.Errorf("in-transaction: must be at least 1")
+	case c.ModerationTime < time.Minute:
+		return fmt.Errorf("moderation time: %s leaves nobody the time to answer", c.ModerationTime)
 	}
 	return nil
 }
@@ -76,6 +81,10 @@ type Queue interface {
 	EnqueueTx(ctx context.Context, tx postgres.Tx, m *queue.Message, rcpts []queue.Recipient) error
 	// Wake tells the queue manager that there is something to do.
 	Wake()
+	// AskTx, Asked and DecideTx keep what moderators are asked, and answer.
+	AskTx(ctx context.Context, tx postgres.Tx, q queue.Question) error
+	Asked(ctx context.Context, token string) (queue.Asked, error)
+	DecideTx(ctx context.Context, tx postgres.Tx, a queue.Answer) error
 }
 
 // Deps are the parts that the door works with. Signer may be nil.

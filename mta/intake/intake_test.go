@@ -40,6 +40,12 @@ func (q *rows) EnqueueTx(_ context.Context, _ postgres.Tx, m *queue.Message, r [
 }
 func (q *rows) Wake() { q.woken++ }
 
+func (q *rows) AskTx(context.Context, postgres.Tx, queue.Question) error { return nil }
+func (q *rows) Asked(context.Context, string) (queue.Asked, error) {
+	return queue.Asked{}, queue.ErrNotFound
+}
+func (q *rows) DecideTx(context.Context, postgres.Tx, queue.Answer) error { return nil }
+
 // events collects what is emitted.
 type events struct {
 	mu  sync.Mutex // guards all

@@ -69,6 +69,7 @@ func expandQueued(snap *directory.Snapshot, m *queue.Message, h message.Header, 
 			rcpt.Notify = rcpt.Notify.Onward() // the row itself reports
 			more := snap.Expand([]envelope.Recipient{rcpt}, directory.Terms{Released: true, From: m.ReversePath, Been: deliveredTo(h)})
 			exp.Local, exp.Remote, exp.Refused = append(exp.Local, more.Local...), append(exp.Remote, more.Remote...), append(exp.Refused, more.Refused...)
+			exp.Held = append(exp.Held, more.Held...) // members whose delivery is held
 			continue
 		}
 		e := snap.ByKey(directory.Key(r.Local))

@@ -29,6 +29,8 @@ type Transaction struct {
 	snap   *directory.Snapshot // the directory as it was at MAIL, to the end
 	queue  envelope.QueueID
 
+	decision *decision // of a moderator, nil for all other mail
+
 	scanner *message.Scanner
 	body    *blob.Writer
 	size    int64
@@ -84,6 +86,8 @@ func (t *Transaction) AddRecipient(ctx context.Context, r envelope.Recipient) er
 		return envelope.Because(envelope.StatusRelay, fmt.Errorf("%s is not ours and the client has not authenticated", r.Address))
 	case !res.OK():
 		return envelope.Because(res.Status, nil)
+	case res.Home == directory.HomeDecision:
+		return t.addDecision(ctx, res.Detail, r)
 	}
 	if err := t.sentBack(r, res); err != nil {
 		return err
@@ -95,6 +99,7 @@ func (t *Transaction) AddRecipient(ctx context.Context, r envelope.Recipient) er
 		}
 	}
 	exp := t.expand([]envelope.Recipient{r}, nil)
+	t.unmoderated(&exp, message.Header{})
 	if len(exp.Local)+len(exp.Remote)+len(exp.Held) == 0 {
 		return refusalOf(exp)
 	}
@@ -183,7 +188,7 @@ func (t *Transaction) Write(p []byte) (int, error) {
 	if t.err != nil {
 		return n, nil
 	}
-	if t.size += int64(n); t.size > t.door.cfg.MaxSize || t.limits.exceeded(t.size) {
+	if t.size += int64(n); t.size > t.door.cfg.MaxSize && !t.ours || t.limits.exceeded(t.size) {
 		t.fail(envelope.ErrTooBig)
 		return n, nil
 	}

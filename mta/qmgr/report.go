@@ -163,6 +163,7 @@ func reported(msg *queue.Message, s *queue.Settlement, now time.Time) dsn.Recipi
 	case s.Reply.IsDelivered():
 		r.Action = dsn.Relayed
 	}
+	r.Moderated = s.Reply.Relay == queue.RelayModerator
 	host, _, asked := strings.Cut(s.Reply.Relay, "[")
 	switch {
 	case s.Reply.Code != 0 && asked:

@@ -6,6 +6,9 @@
 // own. A message is finished when no recipient row is left; its row goes in the
 // same transaction.
 //
+// What moderators of lists are asked about messages that are held here is kept here
+// too, since an answer and what it does to the held recipient are one change.
+//
 // # Concurrency
 //
 // A Queue is safe for any number of goroutines and nodes. A claim is a lease: it
@@ -26,4 +29,9 @@
 //
 // A claim leases up to 5 destinations with 20 recipients each unless told
 // otherwise. Thousands of recipients are enqueued in one round trip.
+//
+// # Security
+//
+// The token by which an answer of a moderator is known stands in the question alone;
+// the database has its hash.
 package queue
