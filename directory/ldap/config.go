@@ -404,6 +404,9 @@ func (c Config) server(text string) (*server, error) {
 	if p := u.Port(); p != "" {
 		port = p
 	}
+	if c.Preset == PresetAD && (port == "3268" || port == "3269") {
+		return nil, fmt.Errorf("urls: %q is a global catalog, which lacks addresses and members of lists: use port 389 or 636, and a directory section for each domain", text)
+	}
 	host := u.Hostname()
 	s.address = net.JoinHostPort(host, port)
 	s.name = host

@@ -25,7 +25,9 @@
 // # Limits
 //
 // One LDAP message may have 16 MiB, one sealed frame of it too, one value of a
-// mapped attribute 4 KiB. Only mapped attributes are asked for. Of a domain at most
+// mapped attribute 4 KiB, an attribute that comes in parts a million values. Only
+// mapped attributes are asked for; an entry of more than 16 MiB in them stops the
+// reading of the directory with an error that says so. Of a domain at most
 // 64 servers are looked at.
 //
 // # Security

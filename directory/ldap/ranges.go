@@ -10,6 +10,9 @@ import (
 	"github.com/go-ldap/ldap/v3"
 )
 
+// maxValues bounds the values of an attribute that come in parts.
+const maxValues = 1 << 20
+
 // completeRanges fetches what a server has held back of attributes with many
 // values: Active Directory gives 1,500 at a time and says so in the name,
 // member;range=0-1499 (MS-ADTS §3.1.1.3.1.3.3).
@@ -30,7 +33,10 @@ func (b *base) completeRanges(ctx context.Context, c *conn, le *ldap.Entry) erro
 				return fmt.Errorf("%s of %s stops at %d", name, le.DN, next)
 			}
 			a.Values = append(a.Values, part.Values...)
-			_, next, more = rangeOf(part.Name)
+			at := next
+			if _, next, more = rangeOf(part.Name); more && next <= at || len(a.Values) > maxValues {
+				return fmt.Errorf("%s of %s does not come to an end", name, le.DN)
+			}
 		}
 		a.Name = name
 	}

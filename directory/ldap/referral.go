@@ -2,6 +2,7 @@ package ldap
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/go-ldap/ldap/v3"
 )
@@ -25,10 +26,15 @@ func (c *Client) ignoreReferrals(urls []string) {
 // lies elsewhere, or the account may not see everything.
 func (c *Client) searchError(err error) error {
 	switch {
+	case err == nil:
+		return nil
 	case ldap.IsErrorWithCode(err, ldap.LDAPResultReferral):
 		return &SetupError{fmt.Errorf("directory %q does not have %s itself and refers to other servers, which are not followed: name the servers that have it in urls, or correct base", c.cfg.Name, c.cfg.Base)}
 	case ldap.IsErrorAnyOf(err, ldap.LDAPResultSizeLimitExceeded, ldap.LDAPResultAdminLimitExceeded, ldap.LDAPResultTimeLimitExceeded):
 		return fmt.Errorf("directory %q shows %s a part of its entries only (%w): raise its limits for that account", c.cfg.Name, c.cfg.account(), err)
+	}
+	if strings.Contains(err.Error(), "greater than maximum") { // the BER library has no error for it
+		return fmt.Errorf("directory %q has an entry of more than %d MiB in what mail reads of it, and nothing can be read past it: make it smaller: %w", c.cfg.Name, maxPacket>>20, err)
 	}
 	return err
 }

@@ -240,20 +240,13 @@ func (s *servers) order(ctx context.Context, p protection) ([]*server, error) {
 	return append(up, down...), nil
 }
 
-// isPreferred reports whether no other server should be used instead of one: it
-// is still a server of the directory, and those before it are down.
+// isPreferred reports whether one is the server to use now: the first that is not
+// down.
 func (s *servers) isPreferred(one *server, p protection) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, other := range s.list {
-		if other == one {
-			return true
-		}
-		if other.use[p].state != ServerDown {
-			return false
-		}
-	}
-	return false
+	i := slices.IndexFunc(s.list, func(other *server) bool { return other.use[p].state != ServerDown })
+	return i >= 0 && s.list[i] == one
 }
 
 // note keeps how a connection to a server went, and reports whether somebody has

@@ -125,7 +125,7 @@ var homes = []home{
 	{"github.com/emersion/go-message", []string{"internal/message", "cmd/dirpost"}, true, "builds messages; parsing what arrives is our own"},
 	{"github.com/emersion/go-msgauth", []string{"mta/dkim", "mta/authres", "cmd/dirpost"}, true, "DKIM to begin with; the verifier in tests"},
 	{"github.com/go-ldap/ldap/v3", []string{"directory/ldap", "directory/join", "cmd/dirpost"}, true, "one package speaks LDAP"},
-	{"github.com/go-asn1-ber/asn1-ber", []string{"directory/ldap"}, false, "packet limit of go-ldap"},
+	{"github.com/go-asn1-ber/asn1-ber", []string{"directory/ldap", "internal/testenv"}, false, "packet limit of go-ldap; the proxy of tests that reads LDAP"},
 	{"github.com/jcmturner/gokrb5/v8", []string{"internal/gssapi"}, false, "messages and cryptography of Kerberos; its client takes no context"},
 	{"github.com/jcmturner/gofork", []string{"internal/gssapi"}, false, "the encoding of gokrb5's types"},
 	{"github.com/miekg/dns", []string{"internal/resolver", "internal/testenv", "cmd/dirpost"}, true, "one resolver; the DNS server of tests; record syntax in dns records"},

@@ -353,15 +353,18 @@ func StartSamba(ctx context.Context, cfg SambaConfig) (*Samba, error) {
 	return s, nil
 }
 
-// Stop is that of Process, and leaves none of the processes that a controller which
-// speaks to others has for its services: they end a moment after the first.
+// Stop ends the domain controller and returns when nobody answers at its address:
+// its further processes end by themselves, a moment after the first.
 func (s *Samba) Stop(grace time.Duration) {
+	end := time.Now().Add(grace)
 	s.Process.Stop(grace)
-	for limit := time.Now().Add(grace); syscall.Kill(-s.pid, 0) == nil; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(limit) {
-			_ = syscall.Kill(-s.pid, syscall.SIGKILL)
+	for time.Now().Before(end) {
+		c, err := net.DialTimeout("tcp", net.JoinHostPort(s.cfg.Address, "389"), grace)
+		if err != nil {
 			return
 		}
+		_ = c.Close()
+		time.Sleep(10 * time.Millisecond)
 	}
 }
 

@@ -71,6 +71,12 @@ func AD(t testing.TB) *ADServer {
 }
 
 func startAD() (*ADServer, error) {
+	return startDomain("ad", adConfig)
+}
+
+// startDomain starts a copy of a domain, whose name in the cache and below our
+// directory is name.
+func startDomain(name string, config func(child.SambaPrograms, string) child.SambaConfig) (*ADServer, error) {
 	if err := child.CanBeController(); err != nil {
 		return nil, err
 	}
@@ -84,11 +90,11 @@ func startAD() (*ADServer, error) {
 	if err != nil {
 		return nil, err
 	}
-	pristine, err := provisionedAD(ctx, base, programs)
+	pristine, err := cachedAD(ctx, base, programs, name, adRecipe+adLDIF, func(dir string) error { return provisionAD(ctx, config(programs, dir)) })
 	if err != nil {
 		return nil, err
 	}
-	cfg := adConfig(programs, filepath.Join(base, "ad"))
+	cfg := config(programs, filepath.Join(base, name))
 	if err := copyTree(ctx, pristine, cfg.Dir); err != nil {
 		return nil, err
 	}
@@ -105,7 +111,7 @@ func startAD() (*ADServer, error) {
 
 // newADServer makes a copied domain controller ready to be started at its address.
 func newADServer(cfg child.SambaConfig, keytab string) (*ADServer, error) {
-	base := "DC=" + strings.ReplaceAll(strings.ToLower(cfg.Realm), ".", ",DC=")
+	base := adBaseOf(cfg)
 	s := &ADServer{
 		Host: adHost(cfg), Address: cfg.Address, URL: "ldap://" + cfg.Address, TLSURL: "ldaps://" + cfg.Address,
 		Base: base, Realm: cfg.Realm, Domain: cfg.Domain,
@@ -121,6 +127,29 @@ func newADServer(cfg child.SambaConfig, keytab string) (*ADServer, error) {
 	}
 	return s, cfg.Configure()
 }
+
+// adBaseOf is the DN of the domain.
+func adBaseOf(cfg child.SambaConfig) string {
+	return "DC=" + strings.ReplaceAll(strings.ToLower(cfg.Realm), ".", ",DC=")
+}
+
+// adLDIFOf is what is in the domain: the same people everywhere.
+func adLDIFOf(cfg child.SambaConfig) string {
+	move := func(s string) string {
+		return strings.ReplaceAll(strings.ReplaceAll(s, adBase, adBaseOf(cfg)), "corp.example", strings.ToLower(cfg.Realm))
+	}
+	return encodedLine.ReplaceAllStringFunc(move(adLDIF), func(line string) string {
+		name, value, _ := strings.Cut(line, ":: ")
+		b, err := base64.StdEncoding.DecodeString(value)
+		if err != nil {
+			return line // the program that reads it says so
+		}
+		return name + ":: " + base64.StdEncoding.EncodeToString([]byte(move(string(b))))
+	})
+}
+
+// encodedLine is a value in base64 (RFC 2849).
+var encodedLine = regexp.MustCompile(`(?m)^[a-zA-Z]+:: .*$`)
 
 // adHost is the full name of a domain controller.
 func adHost(cfg child.SambaConfig) string { return cfg.Host + "." + strings.ToLower(cfg.Realm) }
@@ -183,11 +212,6 @@ func adCertificate(dir string, names ...string) (ca string, err error) {
 	return string(a.PEM()), nil
 }
 
-// provisionedAD returns the directory of a domain that was never started.
-func provisionedAD(ctx context.Context, base string, programs child.SambaPrograms) (string, error) {
-	return cachedAD(ctx, base, programs, "ad", adRecipe+adLDIF, func(dir string) error { return provisionAD(ctx, adConfig(programs, dir)) })
-}
-
 // cachedAD returns a directory that provision makes, from the cache if it is there.
 // recipe changes when what is in it changes. Test binaries that run at the same
 // time wait for the one that makes it.
@@ -246,11 +270,12 @@ func provisionAD(ctx context.Context, cfg child.SambaConfig) error {
 	if err != nil {
 		return fmt.Errorf("password settings: %w", err)
 	}
-	if err := cfg.Add(ctx, withPasswords(adLDIF)); err != nil {
+	base := adBaseOf(cfg)
+	if err := cfg.Add(ctx, withPasswords(adLDIFOf(cfg))); err != nil {
 		return fmt.Errorf("add people and groups: %w", err)
 	}
 	// By the rules pwdLastSet takes only 0 and -1.
-	err = cfg.Force(ctx, adBase, "dn: CN=Pia Passwordold,OU=Staff,"+adBase+"\nchangetype: modify\nreplace: pwdLastSet\npwdLastSet: 130000000000000000\n")
+	err = cfg.Force(ctx, base, "dn: CN=Pia Passwordold,OU=Staff,"+base+"\nchangetype: modify\nreplace: pwdLastSet\npwdLastSet: 130000000000000000\n")
 	if err != nil {
 		return fmt.Errorf("let a password grow old: %w", err)
 	}

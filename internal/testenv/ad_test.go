@@ -40,3 +40,12 @@ func TestADPair(t *testing.T) {
 	p.Start(t, 0)
 	p.Replicate(t)
 }
+
+// TestADForest: two domains, each its own.
+func TestADForest(t *testing.T) {
+	t.Parallel()
+	corp, other := ADForest(t)
+	if corp.Base == other.Base || corp.Address == other.Address || other.Base != "DC=other,DC=example" || other.Host != "dc9.other.example" || len(other.Keytab) == 0 {
+		t.Errorf("%+v %+v", corp, other)
+	}
+}
