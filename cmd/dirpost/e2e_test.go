@@ -133,6 +133,9 @@ func TestSendmail(t *testing.T) {
 	if code, _ := send("EHLO me\r\nNOOP\r\nQUIT\r\n", "-bs"); code != 0 {
 		t.Errorf("-bs: exit %d", code)
 	}
+	if code, out := send("EHLO me\nMAIL FROM:<alice@corp.example>\nRCPT TO:<bob@corp.example>\nDATA\nSubject: lines of a pipe\n\nx\n.\nQUIT\n", "-bs"); code != 0 || !strings.Contains(out, "queued as") {
+		t.Errorf("-bs with lines of a pipe: exit %d: %s", code, out)
+	}
 }
 
 // TestHealth asks /healthz and /metrics as an operator does.

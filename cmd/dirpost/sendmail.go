@@ -275,8 +275,9 @@ func (o *sendmailOptions) relaySMTP(ctx context.Context, std streams) error {
 		return err
 	}
 	go func() {
-		// Its errors are those of the answer, or the end of input.
-		_, _ = io.Copy(conn, std.in)
+		// Its errors are those of the answer, or the end of input. Programs write
+		// lines as pipes have them.
+		_, _ = io.Copy(message.NewCanonicalWriter(conn), std.in)
 		_ = conn.(*net.UnixConn).CloseWrite()
 	}()
 	_, err = io.Copy(std.out, conn)
