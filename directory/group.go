@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"dirpost/internal/envelope"
 )
 
 // named returns the entry that one of the directory dir names: by DN, by an
@@ -16,7 +18,11 @@ import (
 // cannot be told who is meant.
 func (s *Snapshot) named(dir, name string) *Entry {
 	if address, ok := strings.CutPrefix(name, mailScheme); ok {
-		return s.only(byAddress, address)
+		a, err := envelope.ParseAddress(address)
+		if err != nil {
+			return nil
+		}
+		return s.ByAddress(a)
 	}
 	var own, other *Entry
 	var nOwn, nOther int

@@ -75,6 +75,9 @@ func (s *Snapshot) resolve(a envelope.Address) Resolution {
 	if isRole(a.Local) {
 		return s.postmaster()
 	}
+	if _, ruled := s.rules.Roles[s.roleOf(a)]; ruled {
+		return Resolution{Status: statusRouting} // whom the rules name is not there
+	}
 	if l := s.listOfOwner(a); l != nil {
 		return s.ownersOf(l)
 	}
@@ -104,10 +107,18 @@ func (s *Snapshot) resolve(a envelope.Address) Resolution {
 func (s *Snapshot) MayMissDomains() bool { return !s.ready || s.Stale() }
 
 // owner returns whose an address is, or the keys of all that claim it where that
-// cannot be told: the one entry that has it; of several, who has had it first; and
-// where nobody has it now, who had it last.
+// cannot be told. An address of a role is whose the rules say.
 func (s *Snapshot) owner(a envelope.Address) (*Entry, []Key) {
-	name := a.Key()
+	if role := s.roleOf(a); role != "" {
+		e, claims, _ := s.roleOwner(a, role)
+		return e, claims
+	}
+	return s.holder(a.Key())
+}
+
+// holder returns who has an address by what the entries say: the one that has it; of
+// several, who has had it first; and where nobody has it now, who had it last.
+func (s *Snapshot) holder(name string) (*Entry, []Key) {
 	var first *Entry
 	var all []*Entry
 	for _, c := range s.candidates(byAddress, name) {

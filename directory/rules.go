@@ -37,6 +37,10 @@ type Rules struct {
 	// Confirm asks that an administrator has confirmed a domain, seeing whose
 	// mailboxes are here, before mail for it is taken; see Confirmed.
 	Confirm bool
+	// Roles name the entries that have role addresses in all our domains, role in
+	// lower case -> DN, SID or address; see RoleNames. What nobody is named for is
+	// nobody's, postmaster@ and abuse@ aside.
+	Roles map[string]string
 	// Policies are what groups give their members, see Policy.
 	Policies []Policy
 	// StaleAfter is how long the snapshot is trusted to know everybody after
@@ -118,6 +122,7 @@ func (r Rules) Validate() error {
 	if r.UnknownElsewhere && r.NextHop == "" {
 		errs = append(errs, errors.New("unknown: there is no other system to send to"))
 	}
+	errs = append(errs, r.validateRoles()...)
 	for i := range r.Policies {
 		if err := r.Policies[i].Validate(); err != nil {
 			errs = append(errs, fmt.Errorf("policy %d (%s): %w", i+1, r.Policies[i].Group, err))

@@ -455,6 +455,7 @@ func (s *Snapshot) ByDN(dn string) *Entry { return s.only(byDN, NormalizeDN(dn))
 
 // ByAddress returns the entry that owns an address exactly, without
 // subaddressing. It is nil when nobody owns it, or it cannot be told whose it is.
+// An address of a role belongs to whom the rules name.
 func (s *Snapshot) ByAddress(a envelope.Address) *Entry {
 	e, _ := s.owner(a)
 	return e

@@ -55,9 +55,10 @@ type ServerSection struct {
 
 // DomainsSection is [domains].
 type DomainsSection struct {
-	Local      []string `toml:"local"`
-	Postmaster string   `toml:"postmaster"`
-	Delimiter  string   `toml:"delimiter"`
+	Local      []string          `toml:"local"`
+	Postmaster string            `toml:"postmaster"`
+	Roles      map[string]string `toml:"roles"`
+	Delimiter  string            `toml:"delimiter"`
 
 	OtherSystem    string   `toml:"other_system"`
 	OtherClients   []string `toml:"other_clients"`
@@ -102,6 +103,7 @@ type DirectorySection struct {
 	PollEvery    Duration            `toml:"poll_every"`
 	Timeout      Duration            `toml:"timeout"`
 	Mapping      map[string][]string `toml:"mapping"`
+	Trusted      []string            `toml:"trusted"`
 	Facts        []string            `toml:"facts"`
 	BrakeShare   *float64            `toml:"brake_share"`
 	BrakeLeast   *int                `toml:"brake_least"`

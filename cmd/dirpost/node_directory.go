@@ -20,29 +20,16 @@ import (
 
 // config is the section as the LDAP package has it, without what stands in files.
 func (d DirectorySection) config(name string) ldap.Config {
+	rule, _ := d.Mailboxes.rule("")
+	asked, _ := rule.Facts() // rules says what is wrong
 	return ldap.Config{
 		BindPassword: d.BindPassword.String(),   // that there is one; client resolves it
 		Keytab:       []byte(d.Keytab.String()), // the same
 		Bind:         d.Bind, Principal: d.Principal, Realm: d.Realm, KDCs: d.KDC,
 		Name: name, URLs: d.URLs, Discover: d.Discover, Preset: d.Preset, Base: d.Base, Filter: d.Filter, BindDN: d.BindDN,
-		TLS: d.TLS, ServerName: d.ServerName, Domain: d.Domain, AliasLogins: d.AliasLogins, Mapping: d.Mapping, Facts: d.facts(),
+		TLS: d.TLS, ServerName: d.ServerName, Domain: d.Domain, AliasLogins: d.AliasLogins, Mapping: d.Mapping, Facts: d.Facts, MoreFacts: asked, Trusted: d.Trusted,
 		Follow: d.Follow, PollEvery: time.Duration(d.PollEvery), Timeout: time.Duration(d.Timeout),
 	}
-}
-
-// facts are the attributes to keep: those of lists, and those that the rule about
-// mailboxes asks for. nil is the default of the package.
-func (d DirectorySection) facts() []string {
-	rule, _ := d.Mailboxes.rule("")
-	more, err := rule.Facts() // rules says what is wrong
-	if err != nil || len(more) == 0 {
-		return d.Facts
-	}
-	facts := d.Facts
-	if facts == nil {
-		facts = ldap.DefaultFacts()
-	}
-	return append(slices.Clone(facts), more...)
 }
 
 // rule is the section as the directory package has it, false for an empty one.
@@ -146,7 +133,7 @@ func (f *File) rules() (directory.Rules, error) {
 		return directory.Rules{}, fmt.Errorf("domains.postmaster: %w", err)
 	}
 	r := directory.Rules{
-		Postmaster: postmaster, Delimiter: f.Domains.Delimiter,
+		Postmaster: postmaster, Delimiter: f.Domains.Delimiter, Roles: f.Domains.Roles,
 		NextHop: f.Domains.OtherSystem, UnknownElsewhere: f.Domains.Unknown == "other", Confirm: true,
 		KeepFormer: time.Duration(f.Domains.KeepFormer), ExpiredReceive: time.Duration(f.Domains.ExpiredReceive),
 		GoneReceive: time.Duration(f.Domains.GoneReceive), KeepGone: time.Duration(f.MDA.Closed),

@@ -84,9 +84,15 @@ type Config struct {
 	// Mapping replaces what the preset reads a logical field from: field ->
 	// sources, each "attribute" or "attribute:decoder". See Fields.
 	Mapping map[string][]string
+	// Trusted are fields with power that Mapping may read from attributes that
+	// people usually can write themselves, see SelfWritable.
+	Trusted []string
 	// Facts are the attributes that lists defined by a filter may ask for. nil
 	// means DefaultFacts.
 	Facts []string
+	// MoreFacts are kept beside Facts, for the rules of the configuration that
+	// ask for them.
+	MoreFacts []string
 	// Follow is how changes are seen: "syncrepl" (RFC 4533), "dirsync" (Active
 	// Directory), "poll", which compares everything every PollEvery, or "auto",
 	// the default: the first of these that the server offers.
@@ -225,6 +231,7 @@ func (c Config) Validate() error {
 	if _, err := newMapper(c); err != nil {
 		errs = append(errs, err)
 	}
+	errs = append(errs, c.checkTrust()...)
 	if c.ReadConnections < 0 || c.BindConnections < 0 || c.ConnectTimeout < 0 || c.Timeout < 0 || c.PollEvery < 0 || c.RefreshEvery < 0 {
 		wrong("connections and times must not be negative")
 	}

@@ -143,7 +143,7 @@ func (c *compiler) facts(cfg Config) {
 	if facts == nil {
 		facts = c.m.profile.factsOf()
 	}
-	for _, attribute := range facts {
+	for _, attribute := range slices.Concat(facts, cfg.MoreFacts) {
 		if !isAttribute(attribute) {
 			c.errs = append(c.errs, fmt.Errorf("facts: %q is not the name of an attribute", attribute))
 			continue
@@ -151,6 +151,8 @@ func (c *compiler) facts(cfg Config) {
 		c.ask[attribute] = struct{}{}
 		c.m.facts = append(c.m.facts, strings.ToLower(attribute))
 	}
+	slices.Sort(c.m.facts)
+	c.m.facts = slices.Compact(c.m.facts)
 }
 
 // byOID is the decoder of a size whose unit follows from what the server means by

@@ -67,6 +67,7 @@ type SlapdConfig struct {
 	RootDN       string   // may do everything
 	RootPassword string   // of RootDN, stored as a hash
 	Schema       []string // texts of further schema files, in slapd.conf's form
+	Access       string   // further access rules, in slapd.conf's form, before the usual ones
 	Index        []string // attributes to index for equality, beside the usual ones
 	Addresses    []string // host:port for ldap://
 	TLSAddresses []string // host:port for ldaps://
@@ -115,6 +116,7 @@ func (cfg SlapdConfig) Configure() error {
 	if cfg.NoSync {
 		b.WriteString("envflags nosync\n")
 	}
+	b.WriteString(cfg.Access)
 	b.WriteString("access to attrs=userPassword by self =xw by anonymous auth by * none\n")
 	b.WriteString("access to * by users read by * none\nlimits * size=unlimited time=unlimited\n")
 	// syncprov compares entryCSN, the mail system asks by the others.

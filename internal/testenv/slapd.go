@@ -143,6 +143,17 @@ func (s *SlapdServer) Add(t testing.TB, ldif string) {
 	s.Start(t)
 }
 
+// Allow makes the stopped server start again with access rules, in slapd.conf's
+// form, before those that it has.
+func (s *SlapdServer) Allow(t testing.TB, rules string) {
+	t.Helper()
+	s.cfg.Access = rules
+	if err := s.cfg.Configure(); err != nil {
+		t.Fatal(err)
+	}
+	s.Start(t)
+}
+
 // SetCertificate makes the server start again with another certificate.
 func (s *SlapdServer) SetCertificate(t testing.TB, c Cert) {
 	t.Helper()
