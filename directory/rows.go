@@ -301,7 +301,8 @@ select cookie, not complete and not late, sync_asked_at
 const brakedSQL = `
 select key, packed, since
   from directory_braked
- where directory = $1`
+ where directory = $1
+ order by key`
 
 // position returns where a source goes on.
 func (r rows) position(ctx context.Context, source string) (p position, err error) {

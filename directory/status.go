@@ -43,6 +43,15 @@ type Report struct {
 	Problem  string         // why it cannot be read, "" when it can
 	Status   *SourceStatus  // nil: its source says nothing
 	StatusAt *time.Time
+
+	Changed  *time.Time // when an entry last changed, nil: never
+	Compared *time.Time // end of the last comparison with all of the directory, nil: never
+	Found    int64      // changes that it found
+	Braked   int64      // entries that are held back, see Brake
+	Since    *time.Time // when the first of them was, nil: there are none
+
+	SyncAsked    *time.Time // when somebody asked for a comparison that is not over, nil: nobody
+	ReleaseAsked *time.Time // when somebody released what is held back and that is not done, nil: nobody
 }
 
 const reportsSQL = `
@@ -51,8 +60,15 @@ select name,
        extract(epoch from now() - confirmed_at)::float8,
        problem,
        status,
-       status_at
-  from directory_source
+       status_at,
+       changed_at,
+       compared_at,
+       compared_changes,
+       (select count(*) from directory_braked b where b.directory = s.name),
+       (select min(since) from directory_braked b where b.directory = s.name),
+       sync_asked_at,
+       release_asked_at
+  from directory_source s
  order by name`
 
 // Reports reads the state of all directories, as the feeding node wrote it.
@@ -67,7 +83,8 @@ func Reports(ctx context.Context, db *postgres.DB) ([]Report, error) {
 		var r Report
 		var age *float64
 		var status []byte
-		if err := rs.Scan(&r.Name, &r.Complete, &age, &r.Problem, &status, &r.StatusAt); err != nil {
+		if err := rs.Scan(&r.Name, &r.Complete, &age, &r.Problem, &status, &r.StatusAt,
+			&r.Changed, &r.Compared, &r.Found, &r.Braked, &r.Since, &r.SyncAsked, &r.ReleaseAsked); err != nil {
 			return nil, fmt.Errorf("read state of directories: %w", err)
 		}
 		if age != nil {
@@ -132,4 +149,11 @@ func (g *feeding) report(ctx context.Context) {
 		}
 		_ = sleep(ctx, askEvery)
 	}
+}
+
+// Stale reports whether the directory may know people that the replica lacks, so
+// that unknown addresses are deferred: it was never read to the end, or was not heard
+// of for the default of Rules.StaleAfter.
+func (r *Report) Stale() bool {
+	return !r.Complete || r.Age == nil || *r.Age > defaultStaleAfter
 }

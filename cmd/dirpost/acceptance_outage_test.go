@@ -11,7 +11,6 @@ import (
 
 	"dirpost/internal/testenv"
 
-	"github.com/emersion/go-imap/v2/imapclient"
 	"github.com/emersion/go-smtp"
 )
 
@@ -84,20 +83,6 @@ func TestAcceptanceDatabaseAway(t *testing.T) {
 	if n := len(s.read(reader, "INBOX")); n != crashMessages {
 		t.Errorf("the session from before sees %d messages", n)
 	}
-}
-
-// tryLogin is login that may fail.
-func (s *system) tryLogin(who string) (*imapclient.Client, error) {
-	c, err := imapclient.DialTLS(s.addr["imaps"], &imapclient.Options{TLSConfig: s.tls()})
-	if err != nil {
-		return nil, err
-	}
-	s.t.Cleanup(func() { _ = c.Close() })
-	if err := c.Login(who, s.slapd.UserPassword).Wait(); err != nil {
-		return nil, err
-	}
-	_, err = c.Select("INBOX", nil).Wait()
-	return c, err
 }
 
 // TestAcceptanceDirectoryAway: slapd is stopped for longer than the replica is

@@ -52,6 +52,7 @@ type system struct {
 	config string            // file
 	addr   map[string]string // of each listener: "smtp", "submissions", "imaps", …
 	file   *File
+	node   *node // that start has started last
 }
 
 // listenerKinds are the listeners of a system.
@@ -208,6 +209,7 @@ func (s *system) start() (stop func()) {
 	case err := <-ended:
 		s.t.Fatalf("the node does not start: %v", err)
 	case n := <-ready:
+		s.node = n
 		s.t.Cleanup(stop)
 		wait, done := context.WithTimeout(ctx, time.Minute)
 		defer done()
@@ -291,6 +293,20 @@ func (s *system) login(who string) *imapclient.Client {
 		s.t.Fatalf("log in as %s: %v", who, err)
 	}
 	return c
+}
+
+// tryLogin is login that may fail.
+func (s *system) tryLogin(who string) (*imapclient.Client, error) {
+	c, err := imapclient.DialTLS(s.addr["imaps"], &imapclient.Options{TLSConfig: s.tls()})
+	if err != nil {
+		return nil, err
+	}
+	s.t.Cleanup(func() { _ = c.Close() })
+	if err := c.Login(who, s.slapd.UserPassword).Wait(); err != nil {
+		return nil, err
+	}
+	_, err = c.Select("INBOX", nil).Wait()
+	return c, err
 }
 
 // read returns all messages of a mailbox.

@@ -241,7 +241,7 @@ type Grant struct {
 }
 
 var (
-	createTable = regexp.MustCompile(`(?i)^\s*create\s+(?:unlogged\s+)?table\s+(?:if\s+not\s+exists\s+)?([a-z_0-9]+)`)
+	createTable = regexp.MustCompile(`(?i)^\s*(?:create\s+(?:unlogged\s+)?|comment\s+on\s+)table\s+(?:if\s+not\s+exists\s+)?([a-z_0-9]+)`)
 	grantLine   = regexp.MustCompile(`--\s*Grant(?:\s+(serve|read))?:\s*([a-z, ]+?)\s*$`)
 	privileges  = regexp.MustCompile(`^(select|insert|update|delete)(\s*,\s*(select|insert|update|delete))*$`)
 )
@@ -249,7 +249,7 @@ var (
 // Grants reads the grants of a migration. A comment "-- Grant: select, insert"
 // gives these privileges to the server's role, "-- Grant read: select" to the
 // reading role. It stands inside the CREATE TABLE statement that it is about,
-// or before it.
+// or before it; what a later migration gives in addition, behind a COMMENT ON TABLE.
 func Grants(sql string) ([]Grant, error) {
 	var (
 		all     []Grant
