@@ -112,6 +112,8 @@ type Config struct {
 	// included, Timeout one request. The defaults are 5 s and 10 s.
 	ConnectTimeout time.Duration
 	Timeout        time.Duration
+
+	pageSize uint32 // of searches that read everything; tests make it small
 	// Log gets a line when a server is put aside, when it is back, and when the
 	// servers of a domain have changed. nil is nobody.
 	Log *slog.Logger
@@ -173,6 +175,9 @@ func (c Config) withDefaults() Config {
 	defaultTo(&c.RefreshEvery, time.Hour)
 	defaultTo(&c.ConnectTimeout, 5*time.Second)
 	defaultTo(&c.Timeout, 10*time.Second)
+	if c.pageSize == 0 {
+		c.pageSize = defaultPageSize
+	}
 	defaultTo(&c.ReadConnections, 2)
 	defaultTo(&c.BindConnections, 8)
 	return c

@@ -45,20 +45,21 @@ func (s *dirsyncSession) sight(ctx context.Context) error {
 	req := ldap.NewSearchRequest(fmt.Sprintf("<WKGUID=%s,%s>", deletedObjects, s.dsa.context), ldap.ScopeSingleLevel, ldap.NeverDerefAliases, 1, 0, false,
 		"(isDeleted=TRUE)", []string{"1.1"}, []ldap.Control{ldap.NewControlMicrosoftShowDeleted()})
 	res, err := s.conn.search(ctx, s.client.cfg.Timeout, req)
-	switch {
-	case ldap.IsErrorWithCode(err, ldap.LDAPResultSizeLimitExceeded):
-		s.deleted.told = true
-	case broken(err):
+	if broken(err) {
 		return fmt.Errorf("look for deleted entries: %w", err)
-	default:
-		s.deleted.told = err == nil && len(res.Entries) > 0
 	}
+	s.toldOfDeletions(ldap.IsErrorWithCode(err, ldap.LDAPResultSizeLimitExceeded) || err == nil && len(res.Entries) > 0)
+	return nil
+}
+
+// toldOfDeletions takes down whether deletions are told.
+func (s *dirsyncSession) toldOfDeletions(told bool) {
+	s.deleted.told = told
 	how := deletionsCompared
-	if s.deleted.told {
+	if told {
 		how = deletionsTold
 	}
 	s.report(func(st *directory.SourceStatus) { st.Deletions = how })
-	return nil
 }
 
 // compareIfDue compares everything, or the identifiers alone, if it is time.

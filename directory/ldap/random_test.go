@@ -351,6 +351,15 @@ func TestRandom(t *testing.T) {
 		u.unit(w.outside)
 		w.play(t, u.cfg)
 	})
+	// The same while everything is compared all the time, in pages of two.
+	t.Run("ad, compared", func(t *testing.T) {
+		t.Parallel()
+		u := newADUnit(t)
+		w := &world{Conn: u.Conn, ad: u, base: u.base, outside: "OU=out" + u.name + "," + u.s.Base}
+		u.unit(w.outside)
+		u.cfg.RefreshEvery, u.cfg.pageSize = time.Millisecond, 2
+		w.play(t, u.cfg)
+	})
 	t.Run("slapd", func(t *testing.T) {
 		t.Parallel()
 		s := testenv.Slapd(t)

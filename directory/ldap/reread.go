@@ -113,7 +113,11 @@ func (r *reread) delta(ctx context.Context, le *ldap.Entry) error {
 		return err
 	}
 	r.want(g)
-	if !has(le, "name") || has(le, "objectClass") || strings.EqualFold(le.GetEqualFoldAttributeValue("isDeleted"), "TRUE") {
+	if strings.EqualFold(le.GetEqualFoldAttributeValue("isDeleted"), "TRUE") {
+		r.toldOfDeletions(true)
+		return nil
+	}
+	if !has(le, "name") || has(le, "objectClass") {
 		return nil // neither renamed nor moved nor restored
 	}
 	known := false

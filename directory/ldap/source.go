@@ -14,9 +14,9 @@ import (
 const (
 	// batchSize is how many changes are handed over at once during a refresh.
 	batchSize = 2000
-	// pageSize is how many entries are asked for at once. Active Directory gives
-	// at most 1,000.
-	pageSize = 500
+	// defaultPageSize is how many entries are asked for at once. Active Directory
+	// gives at most 1,000.
+	defaultPageSize = 500
 )
 
 // base is what the sources share.
@@ -136,7 +136,7 @@ func (b *base) readAll(ctx context.Context, c *conn, emit func(context.Context, 
 // pages searches in pages (RFC 2696) and hands each to page, with whether there
 // are more.
 func (b *base) pages(ctx context.Context, c *conn, req *ldap.SearchRequest, page func(entries []*ldap.Entry, more bool) error) error {
-	paging := ldap.NewControlPaging(pageSize)
+	paging := ldap.NewControlPaging(b.client.cfg.pageSize)
 	controls := req.Controls
 	for {
 		req.Controls = append(controls[:len(controls):len(controls)], paging)
