@@ -52,4 +52,6 @@
 // word of DirSync; that too is seen after Config.RefreshEvery. Which domain
 // controllers are watched is decided when one begins to be followed. How far one is
 // behind is counted by entries: a second change of the same entry hides the first.
+// A group goes on naming a deleted member that lay outside of the base, which names
+// nobody, until Config.RefreshEvery.
 package ldap
