@@ -105,6 +105,9 @@ type DirectorySection struct {
 	Mapping      map[string][]string `toml:"mapping"`
 	Trusted      []string            `toml:"trusted"`
 	Facts        []string            `toml:"facts"`
+	AccessGroup  string              `toml:"access_group"`
+	SendAsGroup  string              `toml:"send_as_group"`
+	BehalfGroup  string              `toml:"on_behalf_group"`
 	BrakeShare   *float64            `toml:"brake_share"`
 	BrakeLeast   *int                `toml:"brake_least"`
 	Mailboxes    MailboxesSection    `toml:"mailboxes"`

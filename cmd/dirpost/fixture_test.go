@@ -65,6 +65,14 @@ var listenerKinds = []struct{ name, protocol, tls string }{
 // newSystem makes everything but the node. extra goes into the section [mta].
 func newSystem(t *testing.T, extra string) *system {
 	t.Helper()
+	s := newSystemOn(t, databaseURL(t), extra)
+	s.confirm()
+	return s
+}
+
+// databaseURL is a database with all migrations, as the role that serves.
+func databaseURL(t *testing.T) string {
+	t.Helper()
 	url := testenv.DurablePostgresURL(t)
 	// Nodes serve as the role that may change rows and nothing else.
 	if err := postgres.Migrate(t.Context(), url, postgres.Roles{Serve: "dirpost_serve", Read: "dirpost_read"}, testLog(t)); err != nil {
@@ -74,15 +82,19 @@ func newSystem(t *testing.T, extra string) *system {
 	if !strings.Contains(url, "dirpost_serve") {
 		t.Fatalf("no role in %s", url)
 	}
-	s := newSystemOn(t, url, extra)
-	s.confirm()
-	return s
+	return url
 }
 
 // newSystemOn is newSystem on a database that has all migrations.
 func newSystemOn(t *testing.T, url, extra string) *system {
 	t.Helper()
-	s := &system{t: t, slapd: testenv.Slapd(t), cert: testenv.Certificate(t), dir: shortDir(t), addr: make(map[string]string)}
+	return newSystemIn(t, url, extra, testenv.Slapd(t))
+}
+
+// newSystemIn is newSystemOn with another directory.
+func newSystemIn(t *testing.T, url, extra string, slapd *testenv.SlapdServer) *system {
+	t.Helper()
+	s := &system{t: t, slapd: slapd, cert: testenv.Certificate(t), dir: shortDir(t), addr: make(map[string]string)}
 	write := func(name, text string) string {
 		path := filepath.Join(s.dir, name)
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {

@@ -28,6 +28,7 @@ func (d DirectorySection) config(name string) ldap.Config {
 		Bind:         d.Bind, Principal: d.Principal, Realm: d.Realm, KDCs: d.KDC,
 		Name: name, URLs: d.URLs, Discover: d.Discover, Preset: d.Preset, Base: d.Base, Filter: d.Filter, BindDN: d.BindDN,
 		TLS: d.TLS, ServerName: d.ServerName, Domain: d.Domain, AliasLogins: d.AliasLogins, Mapping: d.Mapping, Facts: d.Facts, MoreFacts: asked, Trusted: d.Trusted,
+		Rights: ldap.RightGroups{Access: d.AccessGroup, SendAs: d.SendAsGroup, OnBehalf: d.BehalfGroup},
 		Follow: d.Follow, PollEvery: time.Duration(d.PollEvery), Timeout: time.Duration(d.Timeout),
 	}
 }

@@ -81,6 +81,8 @@ type Config struct {
 	Domain string
 	// AliasLogins lets people log in with their further addresses too.
 	AliasLogins bool
+	// Rights name the groups that carry rights to mailboxes.
+	Rights RightGroups
 	// Mapping replaces what the preset reads a logical field from: field ->
 	// sources, each "attribute" or "attribute:decoder". See Fields.
 	Mapping map[string][]string
@@ -237,6 +239,9 @@ func (c Config) Validate() error {
 		errs = append(errs, err)
 	}
 	errs = append(errs, c.checkTrust()...)
+	if err := c.Rights.validate(); err != nil {
+		errs = append(errs, err)
+	}
 	if c.ReadConnections < 0 || c.BindConnections < 0 || c.ConnectTimeout < 0 || c.Timeout < 0 || c.PollEvery < 0 || c.RefreshEvery < 0 {
 		wrong("connections and times must not be negative")
 	}

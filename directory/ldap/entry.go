@@ -93,6 +93,7 @@ func (r *reading) mailObject(e *directory.Entry) {
 	case directory.KindList:
 		r.list(e)
 	}
+	r.rightGroups(e)
 }
 
 func (r *reading) problem(field, attribute string, err error) {

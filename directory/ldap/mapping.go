@@ -25,6 +25,7 @@ type mapper struct {
 	dnsDomain string // of the base DN, for implicit UPNs
 	base      string // DN of the configuration
 	aliases   bool   // log in with further addresses
+	rights    RightGroups
 
 	filter     string // of what mail should know
 	fields     map[string][]source
@@ -61,6 +62,7 @@ func compile(cfg Config, p *profile, s *schema) (m *mapper, notes []string, err 
 		dnsDomain: dnsDomain(cfg.Base),
 		base:      cfg.Base,
 		aliases:   cfg.AliasLogins,
+		rights:    cfg.Rights,
 		filter:    cfg.Filter,
 		fields:    map[string][]source{},
 		variants:  map[string]*compiledVariant{},
