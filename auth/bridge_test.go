@@ -311,6 +311,19 @@ func TestRemember(t *testing.T) {
 		if err := login("right", 1); !errors.Is(err, ErrDisabled) {
 			t.Errorf("disabled: %v", err)
 		}
+		// Only the directory knows whether a lockout is over: it is asked each time.
+		live.Apply(4, []directory.Change{{Key: "corp:alice", Entry: person("alice", func(e *directory.Entry) { e.Login = directory.StateLocked })}})
+		for range 2 {
+			if err := login("right", 1); err != nil {
+				t.Errorf("locked, and the directory lets in: %v", err)
+			}
+		}
+		live.Apply(5, []directory.Change{{Key: "corp:alice", Entry: person("alice", func(e *directory.Entry) { e.Login = directory.StateMustChange })}})
+		for want := range 2 {
+			if err := login("right", 1-want); !errors.Is(err, ErrExpired) {
+				t.Errorf("must change: %v", err)
+			}
+		}
 	})
 }
 

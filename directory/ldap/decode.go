@@ -44,6 +44,7 @@ func (m *mapper) decoders() map[string]decoder {
 		"must-change":       words("0", "must-change"),
 		"locked":            words("true", "disabled"),
 		"locked-time":       lockedTime,
+		"lockout":           lockout,
 		"account-status":    words("noaccess", "disabled", "disabled", "disabled", "inactive", "disabled", "deleted", "disabled", "removed", "disabled"),
 		"account-deleted":   words("deleted", "disabled", "removed", "disabled"),
 		"user-delivery":     words("hold", "held", "disabled", "disabled", "deleted", "disabled", "removed", "disabled"),
@@ -218,6 +219,19 @@ func userAccountControl(v string) (string, error) {
 func lockedTime(v string) (string, error) {
 	if strings.HasPrefix(v, "0000") {
 		return "disabled", nil
+	}
+	return "locked", nil
+}
+
+// lockout takes lockoutTime of Active Directory, 0 for nobody. It stands until the
+// next login, however long the lockout is over: only the domain can tell.
+func lockout(v string) (string, error) {
+	n, err := strconv.ParseInt(v, 10, 64)
+	if err != nil {
+		return "", fmt.Errorf("not a time: %.40q", v)
+	}
+	if n <= 0 {
+		return "", nil
 	}
 	return "locked", nil
 }

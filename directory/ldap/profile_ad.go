@@ -14,7 +14,7 @@ var profileAD = &profile{
 		"alias":         {"proxyAddresses:smtp", "mail"},
 		"x500":          {"legacyExchangeDN", "proxyAddresses:x500"},
 		"login":         {"userPrincipalName", "sAMAccountName", "sAMAccountName:netbios", "sAMAccountName:implicit-upn"},
-		"login_state":   {"userAccountControl:uac", "pwdLastSet:must-change"},
+		"login_state":   {"userAccountControl:uac", "pwdLastSet:must-change", "lockoutTime:lockout"},
 		"expires":       {"accountExpires:filetime"},
 		"member":        {"member"},
 		"list_policy":   {"info:policy", "extensionName:policy"},
