@@ -197,8 +197,21 @@ func freeAddress(t *testing.T) string {
 	return ""
 }
 
-// start runs a node in this process until the test ends or stop is called.
+// start runs a node in this process until the test ends or stop is called, and waits
+// until it has read the directory.
 func (s *system) start() (stop func()) {
+	s.t.Helper()
+	stop = s.startAway()
+	wait, done := context.WithTimeout(s.t.Context(), time.Minute)
+	defer done()
+	if err := s.node.awaitDirectory(wait); err != nil {
+		s.t.Fatal(err)
+	}
+	return stop
+}
+
+// startAway is start while the directory is away.
+func (s *system) startAway() (stop func()) {
 	s.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	log, control, err := logging.New(testWriter{s.t}, logging.Config{Level: "info"})
@@ -223,11 +236,6 @@ func (s *system) start() (stop func()) {
 	case n := <-ready:
 		s.node = n
 		s.t.Cleanup(stop)
-		wait, done := context.WithTimeout(ctx, time.Minute)
-		defer done()
-		if err := n.awaitDirectory(wait); err != nil {
-			s.t.Fatal(err)
-		}
 	}
 	return stop
 }
