@@ -158,7 +158,7 @@ func (c *Client) Verify(ctx context.Context, e *directory.Entry, password string
 		if err != nil {
 			return err
 		}
-		kept, start := nc.used, time.Now()
+		kept, start := nc.used.Load(), time.Now()
 		res, err := c.bindAs(ctx, nc, e.DN, password)
 		c.bind.put(nc, err)
 		// A server may close an idle connection at any moment. What was sent on

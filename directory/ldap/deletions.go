@@ -130,7 +130,7 @@ func (s *dirsyncSession) vanished(ctx context.Context, there map[objectGUID]stru
 		if _, is := there[g]; is || !ok {
 			continue
 		}
-		if e := snapshot.ByKey(key); e != nil && e.Gone.IsZero() {
+		if isThere(snapshot.ByKey(key)) {
 			missing.want(g)
 		}
 	}

@@ -34,7 +34,7 @@ type conn struct {
 	*ldap.Conn
 	net    net.Conn // to end the connection from outside, whatever the library does
 	server *server
-	used   bool // had a request that went well
+	used   atomic.Bool // had a request that went well
 }
 
 // end closes the network connection under the library, which notices and
@@ -53,7 +53,7 @@ func (c *conn) do(ctx context.Context, f func() error) error {
 		return context.Cause(ctx)
 	}
 	if err == nil {
-		c.used = true
+		c.used.Store(true)
 	}
 	return err
 }

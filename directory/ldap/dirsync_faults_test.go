@@ -66,7 +66,7 @@ func TestDirSyncDeletionsTold(t *testing.T) {
 	n := start(t, db, &hints{}, client(t, u.cfg))
 	n.until(t, "all", u.memberIs("list", alice, bob))
 	u.del(alice)
-	n.until(t, "deleted", u.homeIs("alice", "nobody"))
+	n.until(t, "deleted", u.homeIs("alice", "left"))
 	n.until(t, "no member any more", u.memberIs("list", bob))
 	u.del(list)
 	n.until(t, "list deleted", u.homeIs("list", "nobody"))

@@ -57,7 +57,13 @@ type node struct {
 // start runs a node on db; without a client it follows only.
 func start(t testing.TB, db *postgres.DB, h *hints, c *Client) *node {
 	t.Helper()
-	n := &node{live: directory.Open(directory.Rules{Domains: []string{"corp.example"}, Delimiter: "+"}), changed: make(chan struct{}, 1)}
+	return startWith(t, db, h, c, directory.Rules{Domains: []string{"corp.example"}, Delimiter: "+"})
+}
+
+// startWith is start with other rules.
+func startWith(t testing.TB, db *postgres.DB, h *hints, c *Client, rules directory.Rules) *node {
+	t.Helper()
+	n := &node{live: directory.Open(rules), changed: make(chan struct{}, 1)}
 	n.live.Watch(func(*directory.Snapshot, []directory.Key) { n.hint() })
 	h.Subscribe("", func(string) { n.hint() })
 	var sources []directory.Source

@@ -394,8 +394,10 @@ func (w *world) play(t *testing.T, cfg Config) {
 	for range 5 {
 		w.addPerson()
 	}
-	n := start(t, db, h, client(t, cfg))
-	follower := start(t, db, h, nil)
+	// Of so few entries any deletion is a large share.
+	rules := directory.Rules{Domains: []string{"corp.example"}, Brakes: map[string]directory.Brake{"corp": {Share: 1, Least: 1}}}
+	n := startWith(t, db, h, client(t, cfg), rules)
+	follower := startWith(t, db, h, nil, rules)
 	n.untilComplete(t)
 	follower.untilComplete(t)
 	var log []string
@@ -425,5 +427,5 @@ func (w *world) play(t *testing.T, cfg Config) {
 	for range steps / 6 {
 		log = append(log, "while nobody looks: "+w.step())
 	}
-	same(start(t, db, h, client(t, cfg)), follower)
+	same(startWith(t, db, h, client(t, cfg), rules), follower)
 }

@@ -134,6 +134,10 @@ func (r *reread) delta(ctx context.Context, le *ldap.Entry) error {
 	return r.below(ctx, g)
 }
 
+// isThere reports whether the snapshot has an entry, other than as one that has
+// left.
+func isThere(e *directory.Entry) bool { return e != nil && !e.IsGone() }
+
 // has reports whether an entry has an attribute, if only an empty one.
 func has(le *ldap.Entry, attribute string) bool {
 	for _, a := range le.Attributes {
