@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"dirpost/internal/postgres"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Topic is the topic of hints that the replica has changed, or what nodes conclude
@@ -47,6 +49,7 @@ type Feeder struct {
 	hints   Hinter
 	node    string
 	log     *slog.Logger
+	panics  prometheus.Counter
 
 	apply  sync.Mutex // held while rows are applied
 	states atomic.Pointer[[]state]
@@ -59,7 +62,7 @@ type Feeder struct {
 // NewFeeder returns a Feeder. A node without sources follows only. node names
 // it for people.
 func NewFeeder(db *postgres.DB, live *Live, sources []Source, hints Hinter, node string, log *slog.Logger) *Feeder {
-	return &Feeder{rows: rows{db}, live: live, sources: sources, hints: hints, node: node, log: log}
+	return &Feeder{rows: rows{db}, live: live, sources: sources, hints: hints, node: node, log: log, panics: newPanics()}
 }
 
 // Load brings the snapshot to what the database holds now. Run does it too;
@@ -335,7 +338,7 @@ func (f *Feeder) source(ctx context.Context, from *feeding, lost context.CancelC
 	wg.Go(func() { from.report(ctx) })
 	defer wg.Wait()
 	for ctx.Err() == nil {
-		err := from.run(ctx)
+		err := f.guard(from.source.Name(), func() error { return from.run(ctx) })
 		if ctx.Err() != nil {
 			return
 		}

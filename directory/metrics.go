@@ -44,7 +44,9 @@ func (l *Live) Collectors() []prometheus.Collector {
 
 // Collectors are the metrics of the directories one by one, to be registered by the
 // caller.
-func (f *Feeder) Collectors() []prometheus.Collector { return []prometheus.Collector{sources{f}} }
+func (f *Feeder) Collectors() []prometheus.Collector {
+	return []prometheus.Collector{sources{f}, f.panics}
+}
 
 // sources are the metrics that each directory has.
 type sources struct{ f *Feeder }
