@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -148,4 +149,34 @@ func FuzzSevenBit(f *testing.F) {
 			t.Fatalf("parts\n%s\nbecame\n%s\nin %q of %q", want, got, out, text)
 		}
 	})
+}
+
+// A large message is converted in pieces: memory does not grow with it.
+func TestSevenBitStreams(t *testing.T) {
+	piece := []byte(strings.Repeat("Grüße aus einem Haus, in dem es acht Bits gibt.\r\n", 600))
+	const pieces = 1200 // 36 MB
+	read := func(w io.Writer) error {
+		for range pieces {
+			if _, err := w.Write(piece); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for _, typ := range []string{"text/plain; charset=utf-8", "application/octet-stream"} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		plan, err := PlanSevenBit(ParseHeader([]byte("MIME-Version: 1.0\r\nContent-Type: "+typ+"\r\nContent-Transfer-Encoding: 8bit\r\n\r\n")), read)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := plan.Writer(io.Discard)
+		if err := errors.Join(read(w), w.Close()); err != nil {
+			t.Fatal(err)
+		}
+		runtime.ReadMemStats(&after)
+		if n := after.TotalAlloc - before.TotalAlloc; n > 4<<20 {
+			t.Errorf("%s of %d octets allocated %d octets", typ, pieces*len(piece), n)
+		}
+	}
 }

@@ -31,7 +31,7 @@ func (k *Keys) Resign(ctx context.Context, before message.Header, body func(io.W
 	var was, is [32]byte
 	read := false
 	for _, old := range signaturesOf(before) {
-		key, at, err := k.named(ctx, old)
+		key, names, at, err := k.named(ctx, old)
 		if err != nil {
 			return after, err
 		}
@@ -47,7 +47,7 @@ func (k *Keys) Resign(ctx context.Context, before message.Header, body func(io.W
 			}
 			read = true
 		}
-		same, err := sign(key, before, was, at)
+		same, err := signFields(key, before, names, was, at)
 		if err != nil {
 			return after, err
 		}
@@ -91,26 +91,27 @@ func signaturesOf(h message.Header) (all []message.Field) {
 }
 
 // named returns the key that a signature names, nil if it is none of our active
-// ones, and the time that it says.
-func (k *Keys) named(ctx context.Context, f message.Field) (*signingKey, time.Time, error) {
+// ones, the fields that it is over, and its time. A list has put fields of its own
+// on top since then.
+func (k *Keys) named(ctx context.Context, f message.Field) (_ *signingKey, names []string, at time.Time, err error) {
 	tags := make(map[string]string)
 	for tag := range strings.SplitSeq(f.Value(), ";") {
 		if name, value, ok := strings.Cut(tag, "="); ok {
-			tags[strings.TrimSpace(name)] = strings.TrimSpace(value)
+			tags[strings.TrimSpace(name)] = strings.Join(strings.Fields(value), "")
 		}
 	}
 	seconds, err := strconv.ParseInt(tags["t"], 10, 64)
 	if err != nil || tags["d"] == "" {
-		return nil, time.Time{}, nil
+		return nil, nil, at, nil
 	}
 	keys, err := k.active(ctx, tags["d"])
 	if err != nil {
-		return nil, time.Time{}, fmt.Errorf("renew signature: %w", err)
+		return nil, nil, at, fmt.Errorf("renew signature: %w", err)
 	}
 	for _, key := range keys {
 		if key.selector == tags["s"] && string(key.algorithm) == tags["a"] {
-			return key, time.Unix(seconds, 0), nil
+			return key, strings.Split(tags["h"], ":"), time.Unix(seconds, 0), nil
 		}
 	}
-	return nil, time.Time{}, nil
+	return nil, nil, at, nil
 }

@@ -44,11 +44,17 @@ func TestResign(t *testing.T) {
 	if !strings.HasPrefix(got, "Received: ") || strings.Count(got, "DKIM-Signature:") != 2 {
 		t.Errorf("not in their place: %s", got)
 	}
+	// A list has put its fields on top since it was signed.
+	if got := resign("Delivered-To: list@corp.example\r\nList-Id: <list.corp.example>\r\n" + msg); verify(got, rsa, ed) != nil {
+		t.Errorf("by a list: %v in\n%s", verify(got, rsa, ed), got)
+	}
 	for name, forged := range map[string]string{
 		"another subject":  strings.Replace(msg, "Lunch", "Money", 1),
 		"another body":     strings.Replace(msg, "Shall  we?", "We shall.", 1),
 		"another sender":   strings.Replace(msg, "Alice", "Mallory", 1),
 		"no signature":     strings.Replace(msg, "\tb=", "\tb=AAAA", 2),
+		"a second From":    "From: mallory@corp.example\r\n" + msg,
+		"fewer fields":     strings.NewReplacer("from:from:", "from:").Replace(msg),
 		"other time":       strings.ReplaceAll(msg, "t=1", "t=2"),
 		"unknown selector": strings.NewReplacer("s=r1", "s=r2", "s=e1", "s=e2").Replace(msg),
 		"garbage":          "DKIM-Signature: d=corp.example; t=x\r\nDKIM-Signature: =;;=\r\nDKIM-Signature:\r\n" + testHeader + testBody,

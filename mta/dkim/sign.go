@@ -28,7 +28,12 @@ const overSigned = 9
 
 // sign returns a DKIM-Signature field over header and body hash by key.
 func sign(key *signingKey, header message.Header, body [sha256.Size]byte, now time.Time) ([]byte, error) {
-	names, data := signedData(header)
+	return signFields(key, header, signedNames(header), body, now)
+}
+
+// signFields is sign over the fields of these names: the value of h=.
+func signFields(key *signingKey, header message.Header, names []string, body [sha256.Size]byte, now time.Time) ([]byte, error) {
+	data := signedData(header, names)
 	field := "DKIM-Signature: v=1; a=" + string(key.algorithm) + "; c=relaxed/relaxed;\r\n" +
 		"\td=" + key.domain + "; s=" + key.selector + "; t=" + strconv.FormatInt(now.Unix(), 10) + ";\r\n" +
 		wrap("\th=", strings.Join(names, ":"), ':') + ";\r\n" +
@@ -48,27 +53,45 @@ func sign(key *signingKey, header message.Header, body [sha256.Size]byte, now ti
 	return []byte(field + strings.TrimPrefix(wrap("\tb=", base64.StdEncoding.EncodeToString(sig), 0), "\tb=") + "\r\n"), nil
 }
 
-// signedData returns the names of the fields that are signed and their
-// canonical text. Fields of one name are taken from the bottom, as verifiers
-// do (RFC 6376 §5.4.2).
-func signedData(header message.Header) (names []string, data []byte) {
-	byName := make(map[string][]message.Field)
+// byName returns the fields of a header by their name in lower case, each from
+// the top.
+func byName(header message.Header) map[string][]message.Field {
+	all := make(map[string][]message.Field)
 	for f := range header.Fields() {
 		name := strings.ToLower(f.Name)
-		byName[name] = append(byName[name], f)
+		all[name] = append(all[name], f)
 	}
-	data = make([]byte, 0, 2048)
+	return all
+}
+
+// signedNames returns the names of the fields of a header that are signed.
+func signedNames(header message.Header) (names []string) {
+	fields := byName(header)
 	for i, name := range signedFields {
-		fields := byName[name]
-		for j := len(fields) - 1; j >= 0; j-- {
-			names = append(names, name)
-			data = append(relaxedField(data, fields[j]), '\r', '\n')
-		}
+		n := len(fields[name])
 		if i < overSigned {
+			n++
+		}
+		for range n {
 			names = append(names, name)
 		}
 	}
-	return names, data
+	return names
+}
+
+// signedData returns the canonical text of the fields of these names. Fields of
+// one name are taken from the bottom, and a name without one that is left stands
+// for none, as verifiers do it (RFC 6376 §5.4.2).
+func signedData(header message.Header, names []string) []byte {
+	fields := byName(header)
+	data := make([]byte, 0, 2048)
+	for _, name := range names {
+		if left := fields[name]; len(left) > 0 {
+			data = append(relaxedField(data, left[len(left)-1]), '\r', '\n')
+			fields[name] = left[:len(left)-1]
+		}
+	}
+	return data
 }
 
 // wrap breaks text into lines of at most 76 characters behind the separator,
