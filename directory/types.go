@@ -33,6 +33,15 @@ const (
 	KindDomain                    // adds Domains to our domains
 )
 
+// String returns the word for k in explanations.
+func (k Kind) String() string {
+	words := [...]string{"", "person", "shared mailbox", "room", "list", "contact", "person elsewhere", "domain"}
+	if int(k) < len(words) {
+		return words[k]
+	}
+	return "unknown"
+}
+
 // State says how far an entry may be used.
 type State uint8
 
@@ -46,6 +55,15 @@ const (
 	StateGrace            // gone from the directory, mailbox kept for a time
 	StateHeld             // deliver into the hold, see queue
 )
+
+// String returns the word for s in explanations.
+func (s State) String() string {
+	words := [...]string{"active", "active", "disabled", "expired", "locked", "bound to change its password first", "gone", "held"}
+	if int(s) < len(words) {
+		return words[s]
+	}
+	return "unknown"
+}
 
 // ListPolicy says who may send to a list.
 type ListPolicy uint8

@@ -45,6 +45,7 @@ check', 'dirpost migrate', 'dirpost serve', 'dirpost directory check --accept'.`
 		directoryCommand(path, std),
 		dkimCommand(path, std),
 		dnsCommand(path, std),
+		explainCommand(path, std),
 		doctorCommand(path, std),
 		sendmailCommand(std),
 	)
