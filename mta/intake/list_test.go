@@ -31,7 +31,7 @@ func listHouse(t *testing.T) *house {
 			e.ExternalMembers = []envelope.Address{{Local: "x", Domain: "far.example"}}
 		}),
 		group("free", func(e *directory.Entry) { e.Members = []string{"cn=alice"} }),
-		group("news", func(e *directory.Entry) {
+		group("bulletin", func(e *directory.Entry) {
 			e.Members, e.Owners, e.Policy = []string{"cn=alice"}, []string{"cn=carol"}, directory.ListOwners
 		}))
 }
@@ -209,13 +209,13 @@ func TestListOwnerAddress(t *testing.T) {
 	if _, err := h.send(nil, "", []string{"alice-owner@corp.example"}, plain); !errors.Is(err, envelope.ErrNotFound) && envelope.StatusOf(err).Code != 550 {
 		t.Errorf("owner of no list: %v", err)
 	}
-	if _, err := h.send(nil, "ann@example.net", []string{"news@corp.example"}, plain); envelope.StatusOf(err).Enhanced != "5.7.2" {
-		t.Errorf("news from a stranger: %v", err)
+	if _, err := h.send(nil, "ann@example.net", []string{"bulletin@corp.example"}, plain); envelope.StatusOf(err).Enhanced != "5.7.2" {
+		t.Errorf("bulletin from a stranger: %v", err)
 	}
-	if _, err := h.send(h.as("carol"), "carol@corp.example", []string{"news@corp.example"}, strings.Replace(plain, "ann@example.net", "carol@corp.example", 1)); err != nil {
-		t.Errorf("news from the owner: %v", err)
+	if _, err := h.send(h.as("carol"), "carol@corp.example", []string{"bulletin@corp.example"}, strings.Replace(plain, "ann@example.net", "carol@corp.example", 1)); err != nil {
+		t.Errorf("bulletin from the owner: %v", err)
 	}
 	if got := h.inbox("alice"); len(got) != 1 || !strings.Contains(got[0], "\r\nList-Post: NO\r\n") {
-		t.Errorf("news: %s", got)
+		t.Errorf("bulletin: %s", got)
 	}
 }
