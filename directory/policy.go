@@ -278,7 +278,7 @@ func (m *memberships) holds(group string) bool {
 func (s *Snapshot) policyGroup(name string) *Entry {
 	switch {
 	case strings.HasPrefix(name, mailScheme):
-		return s.only(byAddress, strings.TrimPrefix(name, mailScheme))
+		return s.first(byAddress, strings.TrimPrefix(name, mailScheme))
 	case strings.HasPrefix(name, "S-1-"):
 		return s.BySID(name)
 	}

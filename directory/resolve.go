@@ -117,7 +117,8 @@ func (s *Snapshot) owner(a envelope.Address) (*Entry, []Key) {
 }
 
 // holder returns who has an address by what the entries say: the one that has it; of
-// several, who has had it first; and where nobody has it now, who had it last.
+// several, the one of the directory that comes first for its domain, and of several
+// there who has had it first; and where nobody has it now, who had it last.
 func (s *Snapshot) holder(name string) (*Entry, []Key) {
 	var first *Entry
 	var all []*Entry
@@ -135,7 +136,7 @@ func (s *Snapshot) holder(name string) (*Entry, []Key) {
 	}
 	switch {
 	case all != nil:
-		return firstOf(all, name)
+		return firstOf(s.preferred(all, domainOf(name)), name)
 	case first != nil:
 		return first, nil
 	}

@@ -22,6 +22,11 @@ type Rules struct {
 	// Delimiter begins the detail of a subaddress, alice+detail@ (RFC 5233). ""
 	// means that there are none.
 	Delimiter string
+	// Directories say which directory counts first for a mail domain, where an
+	// address of it is claimed by entries of several: domain, or AnyDomain for all
+	// that are not named -> names of directories in order. Those that are not named
+	// come last. Without an order such an address is that of who had it first.
+	Directories map[string][]string
 	// ListPolicy is for lists whose entry says nothing. The default is
 	// ListInternal: a group made for its rights must not be open to the world
 	// because somebody gave it an address.
@@ -110,6 +115,9 @@ func (r Rules) Validate() error {
 	}
 	if r.ListPolicy > ListModerated {
 		errs = append(errs, errors.New("list_policy: want open, internal, members, owners or moderated"))
+	}
+	if err := validateDirectories(r.Directories); err != nil {
+		errs = append(errs, err)
 	}
 	if len(r.Delimiter) > 1 || r.Delimiter == "@" || r.Delimiter == "." {
 		errs = append(errs, fmt.Errorf("delimiter: %q is not one character, or would split every address", r.Delimiter))

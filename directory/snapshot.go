@@ -413,6 +413,18 @@ func (s *Snapshot) all(i index, name string) []*Entry {
 	return found
 }
 
+// first returns the entry under a name with a domain, of the directory that comes
+// first for it; nil when there is none or more than one.
+func (s *Snapshot) first(i index, name string) *Entry {
+	if len(s.rules.Directories) == 0 {
+		return s.only(i, name)
+	}
+	if all := s.preferred(s.all(i, name), domainOf(name)); len(all) == 1 {
+		return all[0]
+	}
+	return nil
+}
+
 // only returns the entry under name, nil when there is none or more than one.
 func (s *Snapshot) only(i index, name string) *Entry {
 	var found *Entry
@@ -466,12 +478,17 @@ func (s *Snapshot) ByAddress(a envelope.Address) *Entry {
 func (s *Snapshot) Owners(a envelope.Address) []*Entry { return s.all(byAddress, a.Key()) }
 
 // ByLogin returns the entry that logs in as name, in any spelling. It is nil
-// when nobody does, or when the name belongs to more than one.
+// when nobody does, or when the name belongs to more than one. A name with a domain
+// that entries of several directories have is that of the directory which comes
+// first for it: mail and login agree.
 func (s *Snapshot) ByLogin(name string) *Entry {
 	if name = FoldLogin(name); name == "" {
 		return nil
 	}
-	return s.only(byLogin, name)
+	if strings.IndexByte(name, '@') < 0 {
+		return s.only(byLogin, name)
+	}
+	return s.first(byLogin, name)
 }
 
 // BySID returns the entry with a security identifier, as S-1-5-21-…, nil when

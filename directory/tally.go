@@ -96,6 +96,7 @@ func (b *builder) contest() {
 type Contest struct {
 	Address string   // by envelope.Address.Key
 	Owner   *Entry   // who gets the mail; nil: nobody can tell, it is deferred
+	ByOrder bool     // Owner, or who may be it, is of the directory that comes first
 	Entries []*Entry // all that have it, in the order of their keys
 }
 
@@ -113,8 +114,9 @@ func (s *Snapshot) Contested() iter.Seq[Contest] {
 func (s *Snapshot) contest(name string) Contest {
 	all := s.all(byAddress, name)
 	slices.SortFunc(all, func(a, b *Entry) int { return compareKeys(a.Key, b.Key) })
-	owner, _ := firstOf(all, name)
-	return Contest{Address: name, Owner: owner, Entries: all}
+	best := s.preferred(all, domainOf(name))
+	owner, _ := firstOf(best, name)
+	return Contest{Address: name, Owner: owner, ByOrder: len(best) < len(all), Entries: all}
 }
 
 // AmbiguousAddresses returns how many addresses belong to nobody since it cannot be
@@ -131,7 +133,15 @@ func (s *Snapshot) AmbiguousAddresses() int {
 
 // AmbiguousLogins returns how many login names let nobody in since several entries
 // have them.
-func (s *Snapshot) AmbiguousLogins() int { return len(s.contested[contestedLogins]) }
+func (s *Snapshot) AmbiguousLogins() int {
+	n := 0
+	for name := range s.contested[contestedLogins] {
+		if s.ByLogin(name) == nil {
+			n++
+		}
+	}
+	return n
+}
 
 // maxAlarms bounds the lines about names that are not unique.
 const maxAlarms = 20
@@ -160,6 +170,9 @@ func (f *Feeder) alarm() {
 		tell("address "+c.Address, func() { f.alarmAddress(c) })
 	}
 	for name := range s.contested[contestedLogins] {
+		if s.ByLogin(name) != nil {
+			continue // the order of directories says whose it is
+		}
 		tell("login "+name, func() {
 			f.log.Warn("a login name belongs to more than one entry; it lets nobody in", "login", name, "dn", dnsOf(s.all(byLogin, name)))
 		})
@@ -171,6 +184,10 @@ func (f *Feeder) alarm() {
 }
 
 func (f *Feeder) alarmAddress(c Contest) {
+	if c.Owner != nil && c.ByOrder {
+		f.log.Warn("an address belongs to entries of several directories; the directory that comes first keeps it", "address", c.Address, "dn", dnsOf(c.Entries), "owner", c.Owner.DN)
+		return
+	}
 	if c.Owner != nil {
 		f.log.Warn("an address belongs to more than one entry; who had it first keeps it", "address", c.Address, "dn", dnsOf(c.Entries), "owner", c.Owner.DN)
 		return

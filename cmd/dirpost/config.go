@@ -60,6 +60,8 @@ type DomainsSection struct {
 	Roles      map[string]string `toml:"roles"`
 	Delimiter  string            `toml:"delimiter"`
 
+	Directories map[string][]string `toml:"directories"`
+
 	OtherSystem    string   `toml:"other_system"`
 	OtherClients   []string `toml:"other_clients"`
 	Unknown        string   `toml:"unknown"`

@@ -85,6 +85,7 @@ func TestConfigErrors(t *testing.T) {
 		"no host name":     {"name = \"mail.example.com\"", "name = \"mail\"", "server.name: \"mail\" is no host name with a domain"},
 		"unknown role":     {"#roles = [\"mx\",", "roles = [\"mxx\",", `"mxx" is no role; the roles are mx, msa`},
 		"no domain":        {"local = [\"example.com\"]", "local = []", "domains.local: there must be a domain"},
+		"order of nobody":  {"#directories = {", "directories = {", `there is no section [directory.branch]`},
 		"bad protocol":     {"protocol = \"pop3\"", "protocol = \"pop\"", `protocol: "pop" is none of`},
 		"bad server":       {"\"ldaps://ldap.example.com\"", "\"ldap.example.com\"", "directory.corp: "},
 		"kerberos in TLS":  {"#bind = \"simple\"", "bind = \"gssapi\"", `urls: "ldaps://ldap.example.com": with bind = "gssapi" want ldap://`},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -68,9 +69,70 @@ func (o checkOptions) run(ctx context.Context, file *File, db *postgres.DB, std 
 		waiting = nil
 	}
 	if o.asJSON {
-		return reportCensusJSON(seen, waiting, std)
+		return errors.Join(reportCensusJSON(seen, waiting, std), reportContestsJSON(s, std))
 	}
-	return reportCensus(seen, without, waiting, std)
+	return errors.Join(reportCensus(seen, without, waiting, std), reportContests(s, std))
+}
+
+// contests are the addresses that more than one entry has, sorted.
+func contests(s *directory.Snapshot) []directory.Contest {
+	return slices.SortedFunc(s.Contested(), func(a, b directory.Contest) int { return cmp.Compare(a.Address, b.Address) })
+}
+
+func reportContestsJSON(s *directory.Snapshot, std streams) error {
+	enc := json.NewEncoder(std.out)
+	for _, c := range contests(s) {
+		line := struct {
+			Address string          `json:"address"`
+			Owner   directory.Key   `json:"owner,omitempty"`
+			ByOrder bool            `json:"by_order"`
+			Claims  []directory.Key `json:"claims"`
+		}{Address: c.Address, ByOrder: c.ByOrder}
+		if c.Owner != nil {
+			line.Owner = c.Owner.Key
+		}
+		for _, e := range c.Entries {
+			line.Claims = append(line.Claims, e.Key)
+		}
+		if err := enc.Encode(line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// maxContests bounds the addresses that are printed for people.
+const maxContests = 50
+
+// reportContests prints who claims the same address, and who has it.
+func reportContests(s *directory.Snapshot, std streams) error {
+	all := contests(s)
+	if len(all) == 0 {
+		return nil
+	}
+	fmt.Fprintf(std.out, "\n%d addresses belong to more than one entry:\n", len(all))
+	for i, c := range all {
+		if i == maxContests {
+			fmt.Fprintf(std.out, "  … and %d more: --json shows all\n", len(all)-i)
+			break
+		}
+		why := "who had it first keeps it"
+		switch {
+		case c.Owner == nil:
+			why = "nobody can tell whose it is: its mail is deferred until only one has it"
+		case c.ByOrder:
+			why = "directory " + c.Owner.Directory + " comes first"
+		}
+		fmt.Fprintf(std.out, "  %s: %s\n", c.Address, why)
+		for _, e := range c.Entries {
+			mark := " "
+			if c.Owner != nil && e.Key == c.Owner.Key {
+				mark = "*"
+			}
+			fmt.Fprintf(std.out, "  %s %s: %s\n", mark, e.Directory, e.DN)
+		}
+	}
+	return nil
 }
 
 // confirmDomains records that the user of this process has seen the numbers.

@@ -146,6 +146,9 @@ func (f *File) rules() (directory.Rules, error) {
 			r.Mailboxes = append(r.Mailboxes, rule)
 		}
 	}
+	if r.Directories, err = f.order(); err != nil {
+		return directory.Rules{}, err
+	}
 	for _, d := range f.Domains.Local {
 		domain, err := envelope.ParseDomain(d)
 		if err != nil {
@@ -164,6 +167,23 @@ func (f *File) rules() (directory.Rules, error) {
 		return directory.Rules{}, fmt.Errorf("domains: %w", err)
 	}
 	return r, nil
+}
+
+// order is which directory counts first for a mail domain.
+func (f *File) order() (map[string][]string, error) {
+	order := make(map[string][]string, len(f.Domains.Directories))
+	for domain, names := range f.Domains.Directories {
+		for _, name := range names {
+			if _, ok := f.Directory[name]; !ok {
+				return nil, fmt.Errorf("domains.directories: %q: there is no section [directory.%s]", domain, name)
+			}
+		}
+		if d, err := envelope.ParseDomain(domain); err == nil {
+			domain = d
+		}
+		order[domain] = names
+	}
+	return order, nil
 }
 
 // brake is when too much vanishes at once to be believed.

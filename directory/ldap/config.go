@@ -77,7 +77,8 @@ type Config struct {
 	// ServerName is the name in the servers' certificate, and in their Kerberos
 	// service, where it is not the host of the URL.
 	ServerName string
-	// Domain is the NetBIOS name of an AD domain, for logins as DOMAIN\user.
+	// Domain is DOMAIN of logins as DOMAIN\user. Of an AD domain it is read from the
+	// directory (its NetBIOS name), so that there it need not be said.
 	Domain string
 	// AliasLogins lets people log in with their further addresses too.
 	AliasLogins bool

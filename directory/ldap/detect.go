@@ -99,6 +99,11 @@ func (c *Client) learn(ctx context.Context, nc *conn) error {
 	if err != nil {
 		return fmt.Errorf("directory %q, read as %s: %w", c.cfg.Name, p.name, err)
 	}
+	if p.ad && m.netbios == "" {
+		if m.netbios, err = c.netbiosName(ctx, nc); err != nil {
+			return fmt.Errorf("directory %q: %w", c.cfg.Name, err)
+		}
+	}
 	*c.mapping = *m // who looks at it has a connection, and so came by here
 	c.learned = &Choice{Profile: p.name, Why: why, Notes: notes}
 	c.cfg.Log.Info("directory is read", "directory", c.cfg.Name, "profile", p.name, "why", why)

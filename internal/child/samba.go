@@ -286,6 +286,12 @@ func (cfg SambaConfig) Add(ctx context.Context, ldif string) error {
 	return cfg.ldb(ctx, cfg.Programs.LDBAdd, []string{"-H", filepath.Join(cfg.Dir, "private", "sam.ldb"), "--configfile=" + cfg.conf()}, ldif)
 }
 
+// Relax adds the entries of ldif to the database in cfg.Dir, of kinds that only the
+// system itself makes. The controller may be running.
+func (cfg SambaConfig) Relax(ctx context.Context, ldif string) error {
+	return cfg.ldb(ctx, cfg.Programs.LDBAdd, []string{"-H", filepath.Join(cfg.Dir, "private", "sam.ldb"), "--configfile=" + cfg.conf(), "--controls=relax:0,provision:0"}, ldif)
+}
+
 // Read returns the first value of an attribute of an entry in the database in
 // cfg.Dir, as LDIF has it.
 func (cfg SambaConfig) Read(ctx context.Context, dn, attribute string) (string, error) {

@@ -40,6 +40,8 @@ type ADServer struct {
 	ServiceDN     string
 	ServicePass   string
 	Keytab        []byte // with the keys of Service
+
+	cfg child.SambaConfig
 }
 
 //go:embed ad.ldif
@@ -116,7 +118,7 @@ func newADServer(cfg child.SambaConfig, keytab string) (*ADServer, error) {
 		Host: adHost(cfg), Address: cfg.Address, URL: "ldap://" + cfg.Address, TLSURL: "ldaps://" + cfg.Address,
 		Base: base, Realm: cfg.Realm, Domain: cfg.Domain,
 		AdminDN: "CN=Administrator,CN=Users," + base, AdminPassword: adAdminPassword, UserPassword: adUserPassword,
-		Service: "svc-mail", ServiceDN: "CN=svc-mail,OU=Services," + base, ServicePass: adServicePass,
+		Service: "svc-mail", ServiceDN: "CN=svc-mail,OU=Services," + base, ServicePass: adServicePass, cfg: cfg,
 	}
 	var err error
 	if s.Keytab, err = os.ReadFile(keytab); err != nil {
