@@ -11,7 +11,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // maxAttempts bounds how often a transaction is run.
@@ -114,53 +113,11 @@ func (db *DB) tryBatch(ctx context.Context, c Class, b *Batch, read func(BatchRe
 		return nil
 	}
 	var pe *pgconn.PgError
-	if errors.As(err, &pe) || !conn.Conn().IsClosed() || pgconn.SafeToRetry(err) {
+	switch {
+	case errors.Is(err, ErrUnknown):
+		return envelope.Because(envelope.StatusDatabase, fmt.Errorf("commit: %w", err))
+	case errors.As(err, &pe) || !conn.Conn().IsClosed() || pgconn.SafeToRetry(err):
 		return err
 	}
 	return envelope.Because(envelope.StatusDatabase, fmt.Errorf("commit: %w: %w", ErrUnknown, err))
-}
-
-// single is the BatchResults of one statement. By itself a statement is a
-// transaction of its own, too, and costs the driver less than a pipeline.
-type single struct {
-	ctx   context.Context // of one call of Transact: BatchResults has none
-	conn  *pgxpool.Conn
-	query *pgx.QueuedQuery
-	done  bool
-}
-
-func (s *single) take() (string, []any) {
-	if s.done {
-		panic("one statement has one result")
-	}
-	s.done = true
-	return s.query.SQL, s.query.Arguments
-}
-
-// Exec implements BatchResults.
-func (s *single) Exec() (CommandTag, error) {
-	sql, args := s.take()
-	return s.conn.Exec(s.ctx, sql, args...)
-}
-
-// Query implements BatchResults.
-func (s *single) Query() (Rows, error) {
-	sql, args := s.take()
-	return s.conn.Query(s.ctx, sql, args...)
-}
-
-// QueryRow implements BatchResults.
-func (s *single) QueryRow() Row {
-	sql, args := s.take()
-	return s.conn.QueryRow(s.ctx, sql, args...)
-}
-
-// Close implements BatchResults. A statement whose result nobody has read is
-// run all the same.
-func (s *single) Close() error {
-	if s.done {
-		return nil
-	}
-	_, err := s.Exec()
-	return err
 }
