@@ -75,7 +75,7 @@ type Config struct {
 	// once DataTimeout has passed; 0 demands nothing.
 	DataTimeout time.Duration
 	MinRate     int64
-	// WriteTimeout bounds a write of replies.
+	// WriteTimeout bounds a write of replies, give or take an eighth.
 	WriteTimeout time.Duration
 	// TLSTimeout bounds a handshake, AuthTimeout the answer to a command of an
 	// AUTH exchange, RcptTimeout our look at a recipient, CommitTimeout the

@@ -36,6 +36,8 @@ type conn struct {
 	out  []byte
 	dead error // why the connection is not used again
 
+	writeBy time.Time // the deadline of writes
+
 	why  atomic.Pointer[error] // set by interrupt
 	busy atomic.Bool           // in a transaction, which may outlive the shutdown for a while
 

@@ -61,7 +61,7 @@ func (c *conn) flush() error {
 	if c.log.Enabled(context.Background(), logging.LevelTrace) {
 		c.log.Log(context.Background(), logging.LevelTrace, "S", "data", string(c.out))
 	}
-	c.nc.SetWriteDeadline(time.Now().Add(c.srv.cfg.WriteTimeout))
+	c.limitWrite()
 	_, err := c.nc.Write(c.out)
 	c.out = c.out[:0]
 	if err != nil {
@@ -69,6 +69,16 @@ func (c *conn) flush() error {
 		return c.dead
 	}
 	return nil
+}
+
+// limitWrite gives a write its time. It does not move the deadline at each reply,
+// because it is a timer in the runtime, and often the nearest of all.
+func (c *conn) limitWrite() {
+	now, timeout := time.Now(), c.srv.cfg.WriteTimeout
+	if c.writeBy.Sub(now) < timeout-timeout/8 {
+		c.writeBy = now.Add(timeout)
+		c.nc.SetWriteDeadline(c.writeBy)
+	}
 }
 
 // refuse is the only place where an error becomes an SMTP reply. The cause is for

@@ -48,7 +48,8 @@ func starttls(ctx context.Context, c *conn, _ []byte) error {
 func (c *conn) startTLS(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, c.srv.cfg.TLSTimeout)
 	defer cancel()
-	c.nc.SetDeadline(time.Now().Add(c.srv.cfg.TLSTimeout))
+	c.writeBy = time.Now().Add(c.srv.cfg.TLSTimeout)
+	c.nc.SetDeadline(c.writeBy)
 	if err := c.interrupted(); err != nil {
 		return err
 	}
