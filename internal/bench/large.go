@@ -47,7 +47,7 @@ func (b *bench) large() error {
 			_, _, err = inbound(t, load{sessions: 1, messages: 1, size: size, rcpts: 1, users: 1, first: n}, fmt.Sprintf("large%d", time.Now().UnixNano()))
 		}
 		if err == nil {
-			err = w.wait(had + 1)
+			_, err = w.wait(had + 1)
 		}
 		in := peak.Swap(0) - before.private
 		if err == nil {

@@ -159,7 +159,8 @@ func (b *bench) inboundCell(t *target, l load) (cell, error) {
 	if err != nil {
 		return cell{}, err
 	}
-	if err := w.wait(before + l.messages*l.rcpts); err != nil {
+	looks, err := w.wait(before + l.messages*l.rcpts)
+	if err != nil {
 		return cell{}, err
 	}
 	took := time.Since(start)
@@ -167,7 +168,12 @@ func (b *bench) inboundCell(t *target, l load) (cell, error) {
 	if err != nil {
 		return cell{}, err
 	}
-	return cell{float64(l.messages) / took.Seconds(), (after - cpu) / time.Duration(l.messages), lat[len(lat)/2], lat[len(lat)*99/100]}, nil
+	look, err := w.price(t)
+	if err != nil {
+		return cell{}, err
+	}
+	used := after - cpu - time.Duration(looks)*look
+	return cell{float64(l.messages) / took.Seconds(), used / time.Duration(l.messages), lat[len(lat)/2], lat[len(lat)*99/100]}, nil
 }
 
 func (b *bench) logins() error {
@@ -235,7 +241,8 @@ func (b *bench) fill(t *target, n, want, size int) error {
 	if _, _, err := inbound(t, l, fmt.Sprintf("fill%d-%d", time.Now().UnixNano(), b.serial)); err != nil {
 		return err
 	}
-	return w.wait(want)
+	_, err = w.wait(want)
+	return err
 }
 
 // settle is how long a target rests before its memory is taken as the base.

@@ -114,21 +114,35 @@ func (w watcher) count() (sum int, err error) {
 	return sum, nil
 }
 
-// wait returns when the INBOXes hold want messages.
-func (w watcher) wait(want int) error {
+// wait returns when the INBOXes hold want messages, and how often it has looked.
+func (w watcher) wait(want int) (looks int, err error) {
 	for deadline := time.Now().Add(5 * time.Minute); ; {
 		n, err := w.count()
-		if err != nil {
-			return err
-		}
-		if n >= want {
-			return nil
+		looks++
+		if err != nil || n >= want {
+			return looks, err
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("%d of %d messages visible", n, want)
+			return looks, fmt.Errorf("%d of %d messages visible", n, want)
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
+}
+
+// price returns the processor time that one look costs t.
+func (w watcher) price(t *target) (time.Duration, error) {
+	const looks = 10
+	before, err := family(t.pids)
+	if err != nil {
+		return 0, err
+	}
+	for range looks {
+		if _, err := w.count(); err != nil {
+			return 0, err
+		}
+	}
+	after, err := family(t.pids)
+	return (after - before) / looks, err
 }
 
 // logins connects, logs in and out for d with the given number of clients, and
