@@ -34,17 +34,14 @@ begin
      where repeat.seen_at < excluded.seen_at - 86400;
     seen := not found;
   end if;
-  if gently and not seen and quota > 0 then
-    -- In a transaction with others, which must not fail with this one. (A
-    -- condition of its own: with the one above it would be a query, planned anew
-    -- for each message.)
-    if (select c.used_bytes + sz > quota from account c where c.account_id = a) then
-      if exists (select from message m where m.account_id = a and m.message_id = mid) then
-        return delivered_before(a, mb, mid, mhash, bsz);
-      end if;
-      delete from repeat where account_id = a and key = rep;
-      return array[3];
+  if gently and not seen and quota > 0
+     and (select c.used_bytes + sz > quota from account c where c.account_id = a) then
+    -- In a transaction with others, which must not fail with this one.
+    if exists (select from message m where m.account_id = a and m.message_id = mid) then
+      return delivered_before(a, mb, mid, mhash, bsz);
     end if;
+    delete from repeat where account_id = a and key = rep;
+    return array[3];
   end if;
   if not seen then
     insert into message (account_id, message_id, size, internal_date, body_size, message_hash, thread_id,
