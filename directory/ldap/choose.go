@@ -59,15 +59,10 @@ func (c *chosen) Lag() time.Duration {
 
 // Status implements directory.Reporter.
 func (c *chosen) Status() directory.SourceStatus {
-	switch s := c.current().(type) {
-	case nil:
-		return directory.SourceStatus{}
-	case directory.Reporter:
-		return s.Status()
-	case *syncrepl:
-		return directory.SourceStatus{Mode: FollowSyncrepl, Wake: "persist", Deletions: deletionsTold}
+	if r, ok := c.current().(directory.Reporter); ok {
+		return r.Status()
 	}
-	return directory.SourceStatus{Mode: FollowPoll, Wake: FollowPoll, Deletions: deletionsCompared}
+	return directory.SourceStatus{}
 }
 
 // Follow implements directory.Source. The choice is made anew each time: the

@@ -66,7 +66,10 @@ func sleep(ctx context.Context, d time.Duration) error {
 // poller compares everything again and again, for servers that tell no
 // changes. It reads in pages and hands over as it reads, so its memory does
 // not grow with the directory.
-type poller struct{ base }
+type poller struct {
+	base
+	standing
+}
 
 // Lag implements directory.Source.
 func (p *poller) Lag() time.Duration { return p.client.cfg.PollEvery }
@@ -91,6 +94,7 @@ func (p *poller) compare(ctx context.Context, emit func(context.Context, directo
 		return err
 	}
 	defer func() { p.client.read.put(c, err) }()
+	p.at(c.server.url)
 	last, err := p.readAll(ctx, c, emit, nil)
 	if err != nil {
 		return err

@@ -15,7 +15,10 @@ import (
 // syncrepl follows a server by content synchronization (RFC 4533): a refresh
 // to the present state, then each change as it happens, on a connection of its
 // own.
-type syncrepl struct{ base }
+type syncrepl struct {
+	base
+	standing
+}
 
 // Lag implements directory.Source.
 func (s *syncrepl) Lag() time.Duration { return 0 }
@@ -34,6 +37,7 @@ func (s *syncrepl) Follow(ctx context.Context, cookie []byte, emit func(context.
 		return err
 	}
 	defer c.end()
+	s.at(c.server.url)
 	if err := s.client.readBase(ctx, c); err != nil {
 		return err
 	}
