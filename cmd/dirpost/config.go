@@ -99,6 +99,7 @@ type DirectorySection struct {
 	Keytab       Secret              `toml:"keytab"`
 	KDC          []string            `toml:"kdc"`
 	Passwords    string              `toml:"passwords"`
+	RotateEvery  Duration            `toml:"rotate_every"`
 	Domain       string              `toml:"domain"`
 	AliasLogins  bool                `toml:"alias_logins"`
 	Follow       string              `toml:"follow"`

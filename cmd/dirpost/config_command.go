@@ -93,6 +93,9 @@ func (f *File) checkDirectory(ctx context.Context, name string, log *slog.Logger
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(ctx, checkLimit)
 	defer cancel()
+	if err := f.setMachine(ctx, client, log); err != nil {
+		return nil, err
+	}
 	if feeds {
 		if err := client.Check(ctx); err != nil {
 			return nil, err

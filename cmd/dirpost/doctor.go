@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"slices"
 	"strings"
@@ -134,6 +135,10 @@ func (d *doctor) directory(ctx context.Context, name string) {
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
+	if err := d.file.setMachine(ctx, client, slog.New(slog.DiscardHandler)); err != nil {
+		d.bad("directory "+name, "'dirpost join status' says more", err)
+		return
+	}
 	if err := client.Check(ctx); err != nil {
 		d.bad("directory "+name, d.file.Directory[name].hint()+" Mail goes on with what was read last; nobody can log in", err)
 		return
@@ -175,7 +180,10 @@ func (d *doctor) servers(ctx context.Context, name string, client *ldap.Client) 
 
 // hint names what the account of a directory stands on.
 func (d DirectorySection) hint() string {
-	if d.Bind == ldap.BindGSSAPI {
+	switch d.Bind {
+	case ldap.BindJoined:
+		return "'dirpost join status' says how the account of this system stands."
+	case ldap.BindGSSAPI:
 		return "are urls, principal, realm and keytab right, and the clock of this host?"
 	}
 	return "are urls, ca, bind_dn and bind_password right?"

@@ -64,7 +64,7 @@ func (f *File) client(name string, withAccount bool, log *slog.Logger) (*ldap.Cl
 		c.CA = string(pem)
 	}
 	switch {
-	case !withAccount && !d.needsKeytab():
+	case !withAccount && !d.needsKeytab() && d.Bind != ldap.BindJoined:
 		c.Bind, c.BindDN, c.BindPassword, c.Keytab = "", "", "", nil
 	case d.Bind == ldap.BindGSSAPI:
 		keytab, err := d.Keytab.ResolveBytes()
@@ -72,6 +72,7 @@ func (f *File) client(name string, withAccount bool, log *slog.Logger) (*ldap.Cl
 			return nil, fmt.Errorf("directory.%s.keytab: %w", name, err)
 		}
 		c.Keytab = keytab
+	case d.Bind == ldap.BindJoined: // setMachine and buildMachine tell the keys
 	default:
 		password, err := d.BindPassword.Resolve()
 		if err != nil {
@@ -215,8 +216,11 @@ func (n *node) buildDirectory(ctx context.Context) error {
 		sources []directory.Source
 		clients []*ldap.Client
 	)
+	feeds := n.has(roleDirectory)
 	for _, name := range n.file.names() {
-		feeds := n.has(roleDirectory)
+		if !feeds && !n.has(roleMSA, roleIMAP, rolePOP, roleHTTP) {
+			break // who neither reads nor judges asks nobody, and needs no secret
+		}
 		client, err := n.file.client(name, feeds, n.log)
 		if err != nil {
 			return err
@@ -228,6 +232,9 @@ func (n *node) buildDirectory(ctx context.Context) error {
 		if feeds {
 			sources = append(sources, client.Source(n.log))
 		}
+	}
+	if err := n.buildMachine(ctx, clients); err != nil {
+		return err
 	}
 	feeder := directory.NewFeeder(n.db, n.live, sources, n.bus, n.name(), n.log)
 	if err := feeder.Load(ctx); err != nil {
@@ -263,7 +270,7 @@ func (n *node) checkDirectories(ctx context.Context, clients []*ldap.Client) err
 				return err
 			}
 		}
-		if n.has(roleMSA, roleIMAP, rolePOP, roleHTTP) && (!feeds || n.file.Directory[client.Name()].Bind == ldap.BindGSSAPI) {
+		if n.has(roleMSA, roleIMAP, rolePOP, roleHTTP) && (!feeds || n.file.Directory[client.Name()].needsKeytab()) {
 			n.back = append(n.back, part{"logins of " + client.Name(), func(ctx context.Context) error {
 				if err := client.CheckLogin(ctx); err != nil && ctx.Err() == nil {
 					n.log.ErrorContext(ctx, "nobody can log in", "directory", client.Name(), "err", err)

@@ -1,6 +1,7 @@
 package join
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,7 +26,6 @@ type Keeper struct {
 	store   *Store
 	members []*Member
 	apply   map[string]func(ldap.Machine) error // by directory
-	every   time.Duration
 	log     *slog.Logger
 
 	mu   sync.Mutex // guards seen, held while accounts are applied
@@ -33,13 +33,10 @@ type Keeper struct {
 }
 
 // NewKeeper returns a Keeper. apply has the client of each directory that is
-// joined: it is told each new state of its account. Passwords of members are
-// changed when they are older than every; a node without members follows only.
-func NewKeeper(store *Store, apply map[string]func(ldap.Machine) error, members []*Member, every time.Duration, log *slog.Logger) *Keeper {
-	if every == 0 {
-		every = DefaultRotateEvery
-	}
-	return &Keeper{store: store, members: members, apply: apply, every: every, log: log, seen: make(map[string]int64)}
+// joined: it is told each new state of its account. The passwords of members are
+// changed when they are old; a node without members follows only.
+func NewKeeper(store *Store, apply map[string]func(ldap.Machine) error, members []*Member, log *slog.Logger) *Keeper {
+	return &Keeper{store: store, members: members, apply: apply, log: log, seen: make(map[string]int64)}
 }
 
 // Load tells the clients how the accounts stand. Run does it too; call it before,
@@ -136,7 +133,7 @@ func (k *Keeper) follow(ctx context.Context) error {
 // another node began and did not live to end.
 func (k *Keeper) rotateAll(ctx context.Context, m *Member) {
 	for {
-		due, err := k.store.due(ctx, m.Directory, k.every, leaseFor)
+		due, err := k.store.due(ctx, m.Directory, cmp.Or(m.RotateEvery, DefaultRotateEvery), leaseFor)
 		if err == nil && due {
 			_, err = m.Rotate(ctx)
 		}

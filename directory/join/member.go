@@ -26,6 +26,8 @@ type Member struct {
 	// Spread is how long a new key is known to the nodes before the domain gets
 	// it: none of them shall meet a ticket that it cannot open.
 	Spread time.Duration
+	// RotateEvery is how old the password becomes; 0 is DefaultRotateEvery.
+	RotateEvery time.Duration
 }
 
 // The times of keys.

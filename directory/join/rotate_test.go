@@ -73,7 +73,7 @@ func TestRotate(t *testing.T) {
 	keeper := NewKeeper(&store, map[string]func(ldap.Machine) error{"corp": func(a ldap.Machine) error {
 		applied <- a
 		return client.SetMachine(a)
-	}}, nil, 0, slog.New(slog.DiscardHandler))
+	}}, nil, slog.New(slog.DiscardHandler))
 	if err := keeper.Load(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +90,7 @@ func TestRotate(t *testing.T) {
 		t.Fatal(err)
 	}
 	k := working(t, m, a.Keys[0].KVNO+1)
-	if len(k.Keys) != 2 || k.Keys[1].State != stateOld || k.Keys[1].Retired.IsZero() || k.Keys[0].Password == a.Keys[0].Password || b.Version == a.Version {
+	if len(k.Keys) != 2 || k.Keys[1].State != StateOld || k.Keys[1].Retired.IsZero() || k.Keys[0].Password == a.Keys[0].Password || b.Version == a.Version {
 		t.Errorf("%d keys", len(k.Keys))
 	}
 	// The keytab of before opens tickets of before, and that of now opens both.
@@ -241,7 +241,7 @@ func TestKeeper(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	run := func(every time.Duration, until func(*Stored) bool) {
+	run := func(until func(*Stored) bool) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
@@ -251,7 +251,7 @@ func TestKeeper(t *testing.T) {
 		for n := range 3 {
 			node := *m
 			node.Node = fmt.Sprint("node ", n)
-			k := NewKeeper(m.Store, nil, []*Member{&node}, every, slog.New(slog.DiscardHandler))
+			k := NewKeeper(m.Store, nil, []*Member{&node}, slog.New(slog.DiscardHandler))
 			wg.Go(func() { _ = k.Run(ctx) })
 		}
 		for {
@@ -266,10 +266,10 @@ func TestKeeper(t *testing.T) {
 		}
 	}
 	age(`update machine_key set set_at = now() - interval '31 days'`)
-	run(0, func(now *Stored) bool { k, _ := now.Current(); return k.ID != a.Keys[0].ID })
+	run(func(now *Stored) bool { k, _ := now.Current(); return k.ID != a.Keys[0].ID })
 	working(t, m, a.Keys[0].KVNO+1)
 	age(`update machine_key set retired_at = now() - interval '9 days' where state = 'old'`)
-	run(0, func(now *Stored) bool { return len(now.Keys) == 1 })
+	run(func(now *Stored) bool { return len(now.Keys) == 1 })
 	working(t, m, a.Keys[0].KVNO+1) // and none more
 
 	if ok, err := m.Store.lease(t.Context(), "corp", "somebody", time.Minute); !ok || err != nil {

@@ -41,9 +41,9 @@ func NewStore(db *postgres.DB, sealer Sealer, hints Hinter) *Store {
 
 // The states of a key.
 const (
-	statePending = "pending" // the domain has it perhaps
-	stateCurrent = "current" // the domain has it
-	stateOld     = "old"     // tickets may be made with it still
+	StatePending = "pending" // the domain has it perhaps
+	StateCurrent = "current" // the domain has it
+	StateOld     = "old"     // tickets may be made with it still
 )
 
 // StoredKey is a key with where it is in its life.
@@ -68,7 +68,7 @@ type Stored struct {
 var ErrNotFound = errors.New("not joined")
 
 // Current returns the key that the domain has, as far as we know.
-func (s *Stored) Current() (StoredKey, bool) { return s.first(stateCurrent) }
+func (s *Stored) Current() (StoredKey, bool) { return s.first(StateCurrent) }
 
 func (s *Stored) first(state string) (StoredKey, bool) {
 	for _, k := range s.Keys {
@@ -83,7 +83,7 @@ func (s *Stored) first(state string) (StoredKey, bool) {
 func (s *Stored) pending() []StoredKey {
 	var all []StoredKey
 	for _, k := range s.Keys {
-		if k.State == statePending {
+		if k.State == StatePending {
 			all = append(all, k)
 		}
 	}

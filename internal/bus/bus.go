@@ -21,6 +21,7 @@ const (
 	TopicDirectory = "directory" // payload: the version of the newest snapshot
 	TopicKill      = "kill"      // payload: the key of a person to log out
 	TopicQueue     = "queue"     // no payload: there is work
+	TopicMachine   = "machine"   // payload: the directory whose account in its domain has changed
 )
 
 // channel is the channel of NOTIFY.
