@@ -95,6 +95,12 @@ func TestSetup(t *testing.T) {
 		t.Errorf("config check: %s", out)
 	}
 	s.start()()
+	// A node that does not read the directory still has passwords judged by it.
+	for _, c := range setupCases {
+		if write(c); strings.Contains(c.want, "x509") {
+			wantOnly(t, c.name+": a node for IMAP", `^time=\S+ level=error msg="nobody can log in" directory=corp err="connect to directory .*x509: `, s.served(func() {}, "--roles", "imap"))
+		}
+	}
 	for _, c := range setupCases {
 		write(c)
 		line := wantOnly(t, c.name+": with people known", `^time=\S+ level=error msg="directory cannot be followed; known people go on as before" directory=corp err=`, s.served(func() {
@@ -139,14 +145,14 @@ func (s *system) command(code int, args ...string) string {
 
 // served runs `dirpost serve`, calls f when it has logged an error, which must
 // come, and answers, and returns what it has written.
-func (s *system) served(f func()) string {
+func (s *system) served(f func(), args ...string) string {
 	s.t.Helper()
 	ctx, cancel := context.WithCancel(s.t.Context())
 	defer cancel()
 	var out lockedBuffer
 	ended := make(chan int, 1)
 	go func() {
-		ended <- run(ctx, []string{"dirpost", "serve", "--config", s.config}, streams{nil, &out, &out})
+		ended <- run(ctx, append([]string{"dirpost", "serve", "--config", s.config}, args...), streams{nil, &out, &out})
 	}()
 	deadline := time.Now().Add(time.Minute)
 	for !strings.Contains(out.String(), "level=error") {
