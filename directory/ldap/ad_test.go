@@ -1,7 +1,9 @@
 package ldap
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"os"
@@ -187,6 +189,18 @@ func TestADLarge(t *testing.T) {
 	}
 }
 
+// otherKeys is a keytab with other keys in it. Behind the key of an entry stand
+// its number and, by Samba, flags: four octets each.
+func otherKeys(keytab []byte) []byte {
+	out := bytes.Clone(keytab)
+	for at := 2; at+4 <= len(out); {
+		end := at + 4 + int(binary.BigEndian.Uint32(out[at:]))
+		out[end-9] ^= 1
+		at = end
+	}
+	return out
+}
+
 // TestADSealed: what goes wrong with Kerberos is said, and a connection that
 // broke is made anew.
 func TestADSealed(t *testing.T) {
@@ -203,6 +217,7 @@ func TestADSealed(t *testing.T) {
 		{"another name", func(c *Config) { c.ServerName = "dc9.corp.example" }, "the host must be named as in the realm"},
 		{"another realm", func(c *Config) { c.Realm = "OTHER.EXAMPLE" }, "keytab has no key of svc-mail@OTHER.EXAMPLE, but of"},
 		{"another account", func(c *Config) { c.Principal = "MAIL$" }, "keytab has no key of MAIL$@"},
+		{"old keytab", func(c *Config) { c.Keytab = otherKeys(c.Keytab) }, "the key in the keytab is not that of the account"},
 		{"no keytab", func(c *Config) { c.Keytab = []byte("x") }, "damaged"},
 		{"no KDC", func(c *Config) { c.KDCs = []string{"127.0.0.1:1"} }, "KDC 127.0.0.1:1"},
 		{"another base", func(c *Config) { c.Base = "DC=other,DC=example" }, ""},
@@ -220,6 +235,10 @@ func TestADSealed(t *testing.T) {
 				t.Errorf("%s: found", tt.name)
 			}
 			continue
+		}
+		var setup *SetupError
+		if errors.As(err, &setup) != (tt.name == "old keytab") {
+			t.Errorf("%s: SetupError: %v", tt.name, err)
 		}
 		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
 			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)

@@ -102,10 +102,17 @@ func (d *dialer) bindSealed(ctx context.Context, c *conn) error {
 			break
 		}
 	}
-	if err != nil {
-		return fmt.Errorf("as %s@%s: %w", id.own.Principal, id.own.Realm, err)
+	if err == nil {
+		return nil
 	}
-	return nil
+	err = fmt.Errorf("as %s@%s: %w", id.own.Principal, id.own.Realm, err)
+	// Keys of a joined computer change, and controllers hear of it one after the
+	// other; a keytab from a file stays as it is.
+	var refused *gssapi.RefusedError
+	if d.cfg.Bind == BindGSSAPI && errors.As(err, &refused) && (refused.Code == gssapi.CodePassword || refused.Code == gssapi.CodeUnknownClient) {
+		return &SetupError{fmt.Errorf("directory %q refuses the account: %w", d.cfg.Name, err)}
+	}
+	return err
 }
 
 // tlsConfig is what a connection to s is made with.
