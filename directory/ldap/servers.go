@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"dirpost/directory"
 )
 
 // ServerState says whether a server is used.
@@ -40,6 +42,8 @@ type ServerStatus struct {
 	Use   string
 	State ServerState
 	Since time.Time // of the state; zero while it is untried
+	// Seen is when somebody last connected to it; connections are kept.
+	Seen time.Time
 	// LastError is why it was put aside last, for people; "" if it never was. It
 	// stays after the server is back.
 	LastError string
@@ -53,6 +57,7 @@ type ServerStatus struct {
 type condition struct {
 	state ServerState
 	since time.Time
+	seen  time.Time // when it last answered to somebody who connected
 	err   string
 	wait  time.Duration // until the next probe; 0: nobody probes
 }
@@ -267,8 +272,12 @@ func (s *servers) note(one *server, p protection, err error) (probe bool) {
 			c.wait = firstProbe
 		}
 	}
+	now := time.Now()
+	if c.state == ServerUp {
+		c.seen = now
+	}
 	if c.state != before {
-		c.since = time.Now()
+		c.since = now
 	}
 	s.mu.Unlock()
 	switch {
@@ -324,7 +333,7 @@ func (s *servers) status() []ServerStatus {
 				continue
 			}
 			all = append(all, ServerStatus{
-				URL: one.url, Name: one.name, Use: s.useName(p), State: c.state, Since: c.since, LastError: c.err,
+				URL: one.url, Name: one.name, Use: s.useName(p), State: c.state, Since: c.since, Seen: c.seen, LastError: c.err,
 				Site: one.controller.Site, PDC: one.controller.PDC, ReadOnly: one.controller.isReadOnly(),
 			})
 		}
@@ -335,6 +344,23 @@ func (s *servers) status() []ServerStatus {
 // Servers returns how the servers are doing, in the order of preference. With
 // Config.Discover there are none before the first connection.
 func (c *Client) Servers() []ServerStatus { return c.dialer.servers.status() }
+
+// directoryServers returns the servers as the status of a directory has them, of
+// which the one at the URL followed is followed.
+func (c *Client) directoryServers(followed string) []directory.ServerStatus {
+	var all []directory.ServerStatus
+	for _, s := range c.Servers() {
+		if s.Use != useDirectory {
+			continue
+		}
+		one := directory.ServerStatus{Name: s.URL, Seen: s.Seen, Followed: s.URL == followed}
+		if s.State == ServerDown {
+			one.Problem = s.LastError
+		}
+		all = append(all, one)
+	}
+	return all
+}
 
 // AskServers asks every server whether it is there, all at the same time, and
 // returns how they are doing, as Servers does. The error is that nobody knows any.

@@ -100,6 +100,11 @@ func TestFailover(t *testing.T) {
 	if server() != second.TLSURL {
 		t.Error("logins go to the first server still")
 	}
+	p := &poller{base: base{client: c}}
+	p.at(second.TLSURL)
+	if st := p.Status(); len(st.Servers) != 2 || st.Servers[0].Problem == "" || st.Servers[0].Followed || !st.Servers[1].Followed || st.Servers[1].Seen.IsZero() {
+		t.Errorf("status %+v", st)
+	}
 	first.Start(t)
 	await(t, c, "up up")
 	login()

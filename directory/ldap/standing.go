@@ -20,18 +20,18 @@ func (s *standing) at(server string) {
 }
 
 // status is what is said with a mode.
-func (s *standing) status(mode, wake, deletions string) directory.SourceStatus {
+func (s *standing) status(c *Client, mode, wake, deletions string) directory.SourceStatus {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return directory.SourceStatus{Mode: mode, Wake: wake, Deletions: deletions, Server: s.server}
+	return directory.SourceStatus{Mode: mode, Wake: wake, Deletions: deletions, Server: s.server, Servers: c.directoryServers(s.server)}
 }
 
 // Status implements directory.Reporter.
 func (s *syncrepl) Status() directory.SourceStatus {
-	return s.status(FollowSyncrepl, "persist", deletionsTold)
+	return s.status(s.client, FollowSyncrepl, "persist", deletionsTold)
 }
 
 // Status implements directory.Reporter.
 func (p *poller) Status() directory.SourceStatus {
-	return p.status(FollowPoll, FollowPoll, deletionsCompared)
+	return p.status(p.client, FollowPoll, FollowPoll, deletionsCompared)
 }
