@@ -64,6 +64,8 @@ type SambaConfig struct {
 	// full name -> address. With them it speaks to others and has RPC, DNS,
 	// replication and a process per service. That needs the package libnss-wrapper.
 	Peers map[string]string
+	// SchemaUpdates lets administrators add to the schema.
+	SchemaUpdates bool
 	// KDCs are the addresses of those who give it tickets, by realm.
 	KDCs map[string][]string
 }
@@ -199,7 +201,8 @@ func (cfg SambaConfig) Configure() error {
   tls cafile = %[1]s/ca.pem
   vfs objects = dfs_samba4 acl_xattr xattr_tdb
   xattr_tdb:file = %[1]s/state/xattr.tdb
-%[7]s`, cfg.Dir, cfg.Host, cfg.Realm, cfg.Domain, cfg.Address, cfg.services(), cfg.replication())
+  dsdb:schema update allowed = %[8]t
+%[7]s`, cfg.Dir, cfg.Host, cfg.Realm, cfg.Domain, cfg.Address, cfg.services(), cfg.replication(), cfg.SchemaUpdates)
 	for _, dir := range []string{"etc", "lock", "private", "state", "cache", "run/ncalrpc", "run/winbindd", "run/ntp", "bind-dns"} {
 		if err := os.MkdirAll(filepath.Join(cfg.Dir, dir), 0o755); err != nil {
 			return err

@@ -72,6 +72,26 @@ func AD(t testing.TB) *ADServer {
 	return s
 }
 
+// extensible is the one of this binary whose schema may be changed.
+var extensible = sync.OnceValues(func() (*ADServer, error) {
+	return startCopy("ad", "extensible", func(p child.SambaPrograms, dir string) child.SambaConfig {
+		cfg := adConfig(p, dir)
+		cfg.SchemaUpdates = true
+		return cfg
+	})
+})
+
+// ADExtensible returns a domain controller with the people of AD whose schema
+// administrators may add to, as Exchange does. The tests of a binary share it.
+func ADExtensible(t testing.TB) *ADServer {
+	t.Helper()
+	s, err := extensible()
+	if err != nil {
+		t.Fatalf("private domain controller whose schema may be changed: %v", err)
+	}
+	return s
+}
+
 func startAD() (*ADServer, error) {
 	return startDomain("ad", adConfig)
 }
@@ -79,6 +99,11 @@ func startAD() (*ADServer, error) {
 // startDomain starts a copy of a domain, whose name in the cache and below our
 // directory is name.
 func startDomain(name string, config func(child.SambaPrograms, string) child.SambaConfig) (*ADServer, error) {
+	return startCopy(name, name, config)
+}
+
+// startCopy is startDomain for a copy with a name of its own.
+func startCopy(name, as string, config func(child.SambaPrograms, string) child.SambaConfig) (*ADServer, error) {
 	if err := child.CanBeController(); err != nil {
 		return nil, err
 	}
@@ -96,7 +121,7 @@ func startDomain(name string, config func(child.SambaPrograms, string) child.Sam
 	if err != nil {
 		return nil, err
 	}
-	cfg := config(programs, filepath.Join(base, name))
+	cfg := config(programs, filepath.Join(base, as))
 	if err := copyTree(ctx, pristine, cfg.Dir); err != nil {
 		return nil, err
 	}
