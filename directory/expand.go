@@ -288,7 +288,7 @@ func (x *expander) follow(rcpt envelope.Recipient, e *Entry, detail string, path
 		x.out.Held = append(x.out.Held, HeldRecipient{Entry: e, Recipient: rcpt, Path: path, List: x.list})
 		return reached
 	}
-	if len(e.Forward) > 0 {
+	if len(e.Forward)+len(e.ForwardTo) > 0 {
 		arrived := false
 		onward := append(slices.Clip(path), e.Key)
 		// One copy answers for the delivery (RFC 3461 §5.2.7.3, §5.2.7.4 (b)): the
@@ -299,6 +299,13 @@ func (x *expander) follow(rcpt envelope.Recipient, e *Entry, detail string, path
 		}
 		for _, a := range e.Forward {
 			if x.address(copied, a, onward) == reached {
+				arrived = true
+				copied.Notify = copied.Notify.Onward()
+			}
+		}
+		for _, name := range e.ForwardTo {
+			to := x.s.named(e.Directory, name)
+			if to != nil && x.visit(copied, to, "", onward) == reached {
 				arrived = true
 				copied.Notify = copied.Notify.Onward()
 			}

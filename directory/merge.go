@@ -151,12 +151,18 @@ func keep(e, old *Entry, field string) {
 		e.MaxSend = old.MaxSend
 	case "forward":
 		keepList(&e.Forward, old.Forward)
+	case "forward_to":
+		keepList(&e.ForwardTo, old.ForwardTo)
+	case "place":
+		e.Place = old.Place
 	case "keep_copy":
 		e.KeepCopy = old.KeepCopy
 	case "next_hop":
 		e.NextHop = old.NextHop
 	case "service":
 		keepList(&e.Services, old.Services)
+	case "service_off": // less is allowed than what can be read
+		e.Services = old.Services
 	case "hidden":
 		e.Hidden = old.Hidden
 	case "domain":
@@ -181,10 +187,12 @@ func keepOfList(e, old *Entry, field string) {
 		keepList(&e.ExternalMembers, old.ExternalMembers)
 	case "member_login":
 		keepList(&e.MemberLogins, old.MemberLogins)
-	case "member_query":
+	case "query":
 		keepList(&e.Queries, old.Queries)
 	case "list_policy":
 		e.Policy = old.Policy
+	case "list_allowed":
+		e.Policy, e.Senders = old.Policy, old.Senders
 	case "owner":
 		keepList(&e.Owners, old.Owners)
 	case "moderator":

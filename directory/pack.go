@@ -11,7 +11,7 @@ import (
 
 // packVersion is the first octet of a packed entry. A field is added at the
 // end, with the next number here, and Unpack goes on reading what is older.
-const packVersion = 2
+const packVersion = 3
 
 // errPacked reports octets that are no packed entry.
 var errPacked = errors.New("damaged directory entry")
@@ -57,6 +57,7 @@ func (e *Entry) pack() string {
 	p.strs(e.Domains)
 	p.strs(e.Members)
 	p.version2(e)
+	p.version3(e)
 	return string(p)
 }
 
@@ -87,6 +88,9 @@ func (p *packer) version2(e *Entry) {
 	p.strs(e.Unreadable)
 	p.strs(e.Origins)
 }
+
+// version3 appends what version 3 has added.
+func (p *packer) version3(e *Entry) { p.strs(e.ForwardTo) }
 
 // Unpack is the reverse of Pack.
 func Unpack(b []byte) (*Entry, error) { return unpack(string(b)) }
@@ -131,6 +135,9 @@ func unpack(s string) (*Entry, error) {
 	e.Members = u.strs()
 	if s[0] >= 2 {
 		u.version2(e)
+	}
+	if s[0] >= 3 {
+		e.ForwardTo = u.strs()
 	}
 	if u.bad || u.s != "" || e.Key == "" {
 		return nil, errPacked

@@ -128,6 +128,8 @@ type Entry struct {
 	MaxReceive int64 // largest message that is taken for the entry; octets, 0 none
 	MaxSend    int64 // largest message that the person may send; octets, 0 none
 
+	ForwardTo []string // DNs by NormalizeDN, or addresses by MailName: like Forward, by entry
+
 	// What the feeder keeps beside what the directory says now.
 	Former []Former  // addresses that the entry had, and has no more
 	Claims []Claim   // addresses that it has not always had

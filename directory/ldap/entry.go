@@ -419,8 +419,9 @@ func (r *reading) addresses(e *directory.Entry) {
 // routing fills in where the mail goes besides the mailbox.
 func (r *reading) routing(e *directory.Entry) {
 	e.Forward = r.firstAddresses("forward")
+	e.ForwardTo = r.names("forward_to")
 	if state := r.all("forward_state"); slices.Contains(state, "off") && !slices.Contains(state, "on") {
-		e.Forward = nil
+		e.Forward, e.ForwardTo = nil, nil
 	}
 	e.KeepCopy = r.first("keep_copy") == "true"
 	// The own address among the targets is how some schemas keep a copy.

@@ -22,6 +22,7 @@ var exchangeAttributes = map[string]byte{
 	"mDBUseDefaults": 'b', "mDBStorageQuota": 'n', "mDBOverQuotaLimit": 'n', "mDBOverHardQuotaLimit": 'n', "protocolSettings": 'S',
 	"msExchRecipientTypeDetails": 'n', "msExchRequireAuthToSendTo": 'b', "msExchHideFromAddressLists": 'b', "msExchModeratedByLink": 'D',
 	"msExchEnableModeration": 'b', "msExchDynamicDLFilter": 's', "msExchDynamicDLBaseDN": 'd', "msExchMailboxGuid": 'o',
+	"altRecipient": 'd', "deliverAndRedirect": 'b',
 }
 
 // extendSchema adds them, and the class of dynamic lists, as the set-up of Exchange
@@ -58,7 +59,7 @@ func extendSchema(t testing.TB, c *ldap.Conn, s *testenv.ADServer) {
 		"objectClass": {"classSchema"}, "governsID": {"1.2.840.113556.1.5.7000.62.9999"}, "lDAPDisplayName": {"msExchDynamicDistributionList"},
 		"objectClassCategory": {"1"}, "subClassOf": {"top"}, "possSuperiors": {"organizationalUnit"}, "rDNAttID": {"cn"},
 		"defaultSecurityDescriptor": {"D:(A;;RPWPCRCCDCLCLORCWOWDSDDTSW;;;DA)(A;;RPWPCRCCDCLCLORCWOWDSDDTSW;;;SY)(A;;RPLCLORC;;;AU)"},
-		"mayContain": append([]string{"mail", "displayName"}, names...),
+		"mayContain":                append([]string{"mail", "displayName"}, names...),
 	} {
 		list.Attribute(attribute, values)
 	}
@@ -101,6 +102,8 @@ func TestProfileOfExchange(t *testing.T) {
 		"publicDelegates": {wei}, "msExchHideFromAddressLists": {"TRUE"}, "department": {"Sales"}, "msExchRecipientTypeDetails": {"1"},
 	})
 	change(wei, map[string][]string{"mDBOverHardQuotaLimit": {"1024"}, "mDBUseDefaults": {"TRUE"}, "homeMDB": {s.Base}, "department": {"Sales"}})
+	dave := "CN=Dave Disabled" + staff
+	change(dave, map[string][]string{"altRecipient": {alice}, "deliverAndRedirect": {"TRUE"}})
 	dynamic := ldap.NewAddRequest("CN=All Sales"+staff, nil)
 	for a, v := range map[string]string{
 		"objectClass": "msExchDynamicDistributionList", "mail": "all-sales@corp.example", "msExchDynamicDLFilter": "(&(objectClass=user)(department=Sales))",
@@ -125,11 +128,15 @@ func TestProfileOfExchange(t *testing.T) {
 	if snap.MayUse(w, a.Primary) != directory.UsageOnBehalf {
 		t.Error("a delegate may not send on behalf")
 	}
+	x := snap.Expand([]envelope.Recipient{{Address: snap.ByDN(dave).Primary}}, directory.Terms{})
+	if len(x.Local) != 2 || x.Local[0].Entry.Key != a.Key || x.Local[1].Entry.DN != dave {
+		t.Errorf("forwarded by altRecipient, with a copy: %+v", x)
+	}
 	l := snap.ByAddress(address(t, "all-sales@corp.example"))
 	if l == nil || snap.MayPost(l, a) != directory.PostAllowed || snap.MayPost(l, w) != directory.PostRefused || snap.MayPost(l, nil) != directory.PostRefused {
 		t.Fatalf("%+v", l)
 	}
-	x := snap.Expand([]envelope.Recipient{{Address: l.Primary}}, directory.Terms{Sender: a})
+	x = snap.Expand([]envelope.Recipient{{Address: l.Primary}}, directory.Terms{Sender: a})
 	if len(x.Local)+len(x.Remote)+len(x.Refused) == 0 || !slices.ContainsFunc(x.Local, func(r directory.LocalRecipient) bool { return r.Entry.Key == a.Key }) {
 		t.Errorf("%+v", x)
 	}

@@ -47,6 +47,7 @@ func Fields() []Field {
 		{"max_receive", "octets of the largest message that is taken; first", Power},
 		{"max_send", "octets of the largest message that may be sent; first", Power},
 		{"forward", "addresses that the mail goes to; first source that has any", Power},
+		{"forward_to", "DNs of entries that the mail goes to; all", Power},
 		{"forward_state", "off, on: off without an on takes the forward away; all", Power},
 		{"keep_copy", "with forward: deliver as well; first", Power},
 		{"next_hop", "host[:port] that holds the mailbox elsewhere; first", Power},

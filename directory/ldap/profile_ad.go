@@ -41,6 +41,8 @@ var profileADExchange = &profile{
 		"max_receive":   {"delivContLength:kib"},
 		"max_send":      {"submissionContLength:kib"},
 		"forward":       {"targetAddress:smtp"},
+		"forward_to":    {"altRecipient"},
+		"keep_copy":     {"deliverAndRedirect:bool"},
 		"hidden":        {"msExchHideFromAddressLists:bool"},
 		"query":         {"msExchDynamicDLFilter:filter"},
 		"query_base":    {"msExchDynamicDLBaseDN"},
