@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,9 +13,11 @@ import (
 	"testing"
 	"time"
 
+	"dirpost/directory/join"
 	"dirpost/internal/testenv"
 
 	"github.com/emersion/go-imap/v2/imapclient"
+	"github.com/go-ldap/ldap/v3"
 	"golang.org/x/sys/unix"
 )
 
@@ -127,8 +131,57 @@ func TestJoinCommand(t *testing.T) {
 	if err := login(ad.UserPassword); err != nil {
 		t.Errorf("log in after the change: %v", err)
 	}
+
+	fingerprint := addAuthority(t, ad)
+	contains(t, s.join(0, "", "trust"), fingerprint, "They are not trusted: 'dirpost join trust --yes' does.")
+	contains(t, s.join(0, "", "trust", "--yes"), fingerprint, "They are trusted from now on")
+	contains(t, s.join(0, "", "status"), "trusts", fingerprint)
+
 	contains(t, s.join(0, ad.AdminPassword+"\n", "leave"), "The keys are forgotten.")
 	contains(t, s.join(1, "", "status"), "not joined")
+
+	service := filepath.Join(s.dir, "svc.keytab")
+	if err := os.WriteFile(service, ad.Keytab, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	contains(t, s.join(0, "", "corp.example", "--keytab", service), "as svc-mail@CORP.EXAMPLE")
+	contains(t, s.join(1, "", "status"), "made elsewhere", "setspn -S imap/HOST svc-mail")
+	contains(t, s.join(1, "", "rotate"), "'dirpost join --keytab FILE' takes the new one")
+	contains(t, s.join(0, "", "leave", "--keep-account"), "The keys are forgotten.")
+}
+
+// addAuthority lets the domain have a certificate authority, and returns its
+// fingerprint.
+func addAuthority(t *testing.T, ad *testenv.ADServer) string {
+	t.Helper()
+	all, err := join.Certificates(ad.CA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(all[0].Certificate)
+	conn, err := ldap.DialURL(ad.TLSURL, ldap.DialWithTLSConfig(&tls.Config{RootCAs: roots, ServerName: ad.Host}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.Bind(ad.AdminDN, ad.AdminPassword); err != nil {
+		t.Fatal(err)
+	}
+	dn := "CN=Public Key Services,CN=Services,CN=Configuration," + ad.Base
+	for _, e := range []struct{ dn, class string }{{dn, "container"}, {"CN=Certification Authorities," + dn, "container"}, {"CN=Corp,CN=Certification Authorities," + dn, "certificationAuthority"}} {
+		add := ldap.NewAddRequest(e.dn, nil)
+		add.Attribute("objectClass", []string{e.class})
+		if e.class == "certificationAuthority" {
+			add.Attribute("cACertificate", []string{string(all[0].Certificate.Raw)})
+			add.Attribute("authorityRevocationList", []string{"\x00"})
+			add.Attribute("certificateRevocationList", []string{"\x00"})
+		}
+		if err := conn.Add(add); err != nil && !ldap.IsErrorWithCode(err, ldap.LDAPResultEntryAlreadyExists) {
+			t.Fatal(err)
+		}
+	}
+	return all[0].Fingerprint
 }
 
 // terminalPair is a terminal: what a program has, and what a person has.

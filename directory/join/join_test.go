@@ -21,6 +21,7 @@ import (
 	"dirpost/directory/ldap"
 	"dirpost/internal/gssapi"
 	"dirpost/internal/postgres"
+	"dirpost/internal/resolver"
 	"dirpost/internal/seal"
 	"dirpost/internal/testenv"
 )
@@ -233,6 +234,34 @@ func TestJoinProblems(t *testing.T) {
 	m.Controller = nobody
 	if _, err := m.Join(ctx, request(s, "PROBLEM")); err == nil || !strings.Contains(err.Error(), "dig +short SRV _ldap._tcp.dc._msdcs.corp.example") || !strings.Contains(err.Error(), "--server HOST") {
 		t.Errorf("no domain controller: %v", err)
+	}
+}
+
+// TestJoinByDNS: the domain's name and a name server are enough, and one that knows
+// no domain controllers is named with the command that shows it.
+func TestJoinByDNS(t *testing.T) {
+	t.Parallel()
+	s := testenv.AD(t)
+	try := func(name string, records ...string) error {
+		dns, err := resolver.New(resolver.Config{Servers: []string{testenv.DNS(t, records...).Addr}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := ldap.New(ldap.Config{Name: "corp", Bind: ldap.BindJoined, Discover: "corp.example", Resolver: dns, Base: s.Base, TLS: "none", ConnectTimeout: time.Minute, Timeout: time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_, _, err = Join(t.Context(), c, request(s, name), NewPassword())
+		return err
+	}
+	if err := try("FOUND", "_ldap._tcp.dc._msdcs.corp.example. 60 IN SRV 0 100 389 "+s.Host+".", s.Host+". 60 IN A "+s.Address); err != nil {
+		t.Error(err)
+	}
+	if err := try("LOST"); err == nil || !strings.Contains(err.Error(), "try: dig +short SRV _ldap._tcp.dc._msdcs.corp.example") {
+		t.Errorf("%v", err)
+	} else {
+		t.Log(err)
 	}
 }
 
