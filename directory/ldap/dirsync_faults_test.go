@@ -2,6 +2,7 @@ package ldap
 
 import (
 	"encoding/binary"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -175,4 +176,42 @@ func TestDirSyncFaults(t *testing.T) {
 	}
 	p.silent.Store(false)
 	n.until(t, "seen after silence", func(s *directory.Snapshot) bool { return !s.Stale() && u.homeIs("swallowed", "here")(s) })
+}
+
+// TestDirSyncLimits: a domain controller that gives pages of seven and six values at
+// a time changes nothing.
+func TestDirSyncLimits(t *testing.T) {
+	t.Parallel()
+	u := newADUnit(t)
+	small := testenv.WindowsBehaviour()
+	small.MaxPageSize, small.MaxValRange = 7, 6
+	_, cfg := proxied(t, small)
+	cfg.Base, cfg.Follow = u.base, FollowDirSync
+	team := "OU=team," + u.base
+	u.unit(team)
+	var people []string
+	for i := range 20 {
+		people = append(people, u.person(fmt.Sprintf("p%d", i), team))
+	}
+	u.group("all", people...)
+	n := startWith(t, testenv.Database(t), &hints{}, client(t, cfg), unbraked())
+	n.until(t, "all", u.memberIs("all", people...))
+	for i, dn := range people {
+		modify(t, u.Conn, dn, "mail", u.address(fmt.Sprintf("q%d", i)))
+	}
+	n.until(t, "a burst", func(s *directory.Snapshot) bool {
+		for i := range people {
+			if !u.homeIs(fmt.Sprintf("q%d", i), "here")(s) {
+				return false
+			}
+		}
+		return true
+	})
+	u.rename(team, "OU=crew", "")
+	for i := range people {
+		people[i] = fmt.Sprintf("CN=p%d,OU=crew,%s", i, u.base)
+	}
+	n.until(t, "all of them moved", u.memberIs("all", people...))
+	u.del(people[0])
+	n.until(t, "one less", u.memberIs("all", people[1:]...))
 }

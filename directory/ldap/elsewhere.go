@@ -259,19 +259,21 @@ func (b *base) readRaw(ctx context.Context, c *conn, list []objectGUID) (found m
 		rest = rest[len(part):]
 		req := b.request()
 		req.Filter, req.Attributes = "(&"+anyGUID(part)+b.client.cfg.Filter+")", b.rawAttributes()
-		res, err := c.search(ctx, longRequest, req)
+		err := b.pages(ctx, c, req, func(entries []*ldap.Entry, _ bool) error {
+			for _, le := range entries {
+				g, err := entryGUID(le)
+				if err != nil {
+					return err
+				}
+				if err := b.completeRanges(ctx, c, le); err != nil {
+					return err
+				}
+				found[g] = le
+			}
+			return nil
+		})
 		if err != nil {
 			return nil, nil, fmt.Errorf("read changed entries of %s: %w", c.server.url, err)
-		}
-		for _, le := range res.Entries {
-			g, err := entryGUID(le)
-			if err != nil {
-				return nil, nil, err
-			}
-			if err := b.completeRanges(ctx, c, le); err != nil {
-				return nil, nil, err
-			}
-			found[g] = le
 		}
 	}
 	for _, g := range list {

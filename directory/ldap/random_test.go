@@ -155,7 +155,11 @@ func split2(dn string) (rdn, superior string) {
 
 func (w *world) modifyDN(dn, rdn, superior string) string {
 	w.t.Helper()
-	must(w.t, w.ModifyDN(ldap.NewModifyDNRequest(dn, rdn, true, superior)))
+	err := w.ModifyDN(ldap.NewModifyDNRequest(dn, rdn, true, superior))
+	if w.ad == nil && ldap.IsErrorWithCode(err, ldap.LDAPResultOther) {
+		return "" // slapd fails now and then: DN index add failed
+	}
+	must(w.t, err)
 	_, old := split2(dn)
 	to := rdn + "," + cmp.Or(superior, old)
 	w.moved(dn, to)
@@ -384,6 +388,12 @@ func TestRandom(t *testing.T) {
 	})
 }
 
+// unbraked are rules for a directory of so few entries that any change is a large
+// share of it.
+func unbraked() directory.Rules {
+	return directory.Rules{Domains: []string{"corp.example"}, Brakes: map[string]directory.Brake{"corp": {Share: 1, Least: 1}}}
+}
+
 // play does steps while two nodes follow, looking now and then, and at the end
 // after a pause of the feeding node.
 func (w *world) play(t *testing.T, cfg Config) {
@@ -394,8 +404,7 @@ func (w *world) play(t *testing.T, cfg Config) {
 	for range 5 {
 		w.addPerson()
 	}
-	// Of so few entries any deletion is a large share.
-	rules := directory.Rules{Domains: []string{"corp.example"}, Brakes: map[string]directory.Brake{"corp": {Share: 1, Least: 1}}}
+	rules := unbraked()
 	n := startWith(t, db, h, client(t, cfg), rules)
 	follower := startWith(t, db, h, nil, rules)
 	n.untilComplete(t)

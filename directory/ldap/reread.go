@@ -217,21 +217,23 @@ func (r *reread) finish(ctx context.Context, cookie []byte) error {
 func (r *reread) read(ctx context.Context, list []objectGUID) ([]directory.Change, error) {
 	req := r.request()
 	req.Filter = "(&" + anyGUID(list) + r.mapper.filter + ")"
-	res, err := r.conn.search(ctx, longRequest, req)
-	if err != nil {
-		return nil, fmt.Errorf("read changed entries: %w", err)
-	}
 	var b directory.Batch
 	found := make(map[objectGUID]struct{}, len(list))
-	for _, le := range res.Entries {
-		g, err := entryGUID(le)
-		if err != nil {
-			return nil, err
+	err := r.pages(ctx, r.conn, req, func(entries []*ldap.Entry, _ bool) error {
+		for _, le := range entries {
+			g, err := entryGUID(le)
+			if err != nil {
+				return err
+			}
+			found[g] = struct{}{}
+			if _, err := r.add(ctx, r.conn, &b, le); err != nil {
+				return err
+			}
 		}
-		found[g] = struct{}{}
-		if _, err := r.add(ctx, r.conn, &b, le); err != nil {
-			return nil, err
-		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read changed entries: %w", err)
 	}
 	for _, g := range list {
 		if _, ok := found[g]; !ok {
