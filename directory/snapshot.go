@@ -73,11 +73,17 @@ type node struct{ packed string }
 // NewSnapshot returns a snapshot of these entries for our domains, with the
 // default rules. It is complete and never grows stale.
 func NewSnapshot(domains []string, entries []*Entry) *Snapshot {
+	return SnapshotOf(Rules{Domains: domains, Delimiter: "+"}, entries)
+}
+
+// SnapshotOf returns a snapshot of these entries by rules. It is complete and never
+// grows stale.
+func SnapshotOf(rules Rules, entries []*Entry) *Snapshot {
+	rules = rules.withDefaults()
 	changes := make([]Change, len(entries))
 	for i, e := range entries {
 		changes[i] = Change{Key: e.Key, Entry: e}
 	}
-	rules := Rules{Domains: domains, Delimiter: "+"}.withDefaults()
 	return newSnapshot(&rules).with(1, changes)
 }
 

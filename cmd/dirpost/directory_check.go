@@ -22,16 +22,20 @@ import (
 func directoryCheckCommand(path *string, std streams) *cobra.Command {
 	var o checkOptions
 	c := &cobra.Command{
-		Use: "check", Short: "Count whose mailboxes are here, and confirm it",
+		Use: "check [PERSON]", Short: "Count whose mailboxes are here, look for mistakes, and confirm",
 		Long: `Check counts, for each of our domains, the people whose mailboxes are here, those
 whom another system has, lists and contacts, as the directory and the rules of the
-configuration say.
+configuration say. Then it reads the directories and lists what cannot be meant so:
+addresses that two entries claim, values that cannot be read, lists that reach
+nobody, policies for groups that there are not. With the name of a PERSON it logs in
+as that person, whose password it asks for, and asks the directory which of the
+attributes that mail reads the person could write; nothing is changed.
 
 A domain takes no mail before an administrator has looked at these numbers and
 confirmed them with --accept: mail for it waits at its senders. When the rules
 change, those whose mailbox would not be here any more wait in the same way.`,
-		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
 			file, err := readConfig(*path)
 			if err != nil {
 				return err
@@ -41,15 +45,22 @@ change, those whose mailbox would not be here any more wait in the same way.`,
 				return err
 			}
 			defer db.Close()
+			if len(args) == 1 {
+				return o.person(c.Context(), file, db, args[0], std)
+			}
 			return o.run(c.Context(), file, db, std)
 		},
 	}
 	c.Flags().BoolVar(&o.accept, "accept", false, "confirm the numbers: take mail for these domains")
+	c.Flags().StringVar(&o.passwordFile, "password-file", "", "with PERSON: file with the password, - for standard input, instead of asking")
 	c.Flags().BoolVar(&o.asJSON, "json", false, "one JSON object a line")
 	return c
 }
 
-type checkOptions struct{ accept, asJSON bool }
+type checkOptions struct {
+	accept, asJSON bool
+	passwordFile   string
+}
 
 // run counts, and confirms.
 func (o checkOptions) run(ctx context.Context, file *File, db *postgres.DB, std streams) error {
@@ -68,10 +79,73 @@ func (o checkOptions) run(ctx context.Context, file *File, db *postgres.DB, std 
 		}
 		waiting = nil
 	}
-	if o.asJSON {
-		return errors.Join(reportCensusJSON(seen, waiting, std), reportContestsJSON(s, std))
+	findings, err := file.lint(ctx, s, std)
+	if err != nil {
+		return err
 	}
-	return errors.Join(reportCensus(seen, without, waiting, std), reportContests(s, std))
+	if o.asJSON {
+		return errors.Join(reportCensusJSON(seen, waiting, findings, std), reportContestsJSON(s, std))
+	}
+	return errors.Join(reportCensus(seen, without, waiting, findings, std), reportContests(s, std))
+}
+
+// lint looks for mistakes in the replica, and for values that cannot be read in
+// the directories.
+func (f *File) lint(ctx context.Context, s *directory.Snapshot, std streams) ([]directory.Finding, error) {
+	findings := s.Lint()
+	_, problems, err := f.readDirectories(ctx, nil, std)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range problems {
+		findings = append(findings, directory.Finding{What: "unreadable value", Of: p.DN, Text: p.Err.Error(), DNs: []string{p.DN}})
+	}
+	return findings, nil
+}
+
+// person says what somebody could write of what mail reads.
+func (o checkOptions) person(ctx context.Context, file *File, db *postgres.DB, name string, std streams) error {
+	s, err := replicaOf(ctx, file, db)
+	if err != nil {
+		return err
+	}
+	e := s.ByLogin(name)
+	if e == nil {
+		return fmt.Errorf("nobody in the directory logs in as %s, or more than one does", name)
+	}
+	password, err := readPassword(ctx, "Password of "+name+": ", o.passwordFile, std)
+	if err != nil {
+		return err
+	}
+	client, err := file.client(e.Directory, true, newLogger(file.Log, std.err))
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	check, err := client.CheckSelf(ctx, e, password)
+	if err != nil {
+		return err
+	}
+	if o.asJSON {
+		return json.NewEncoder(std.out).Encode(check)
+	}
+	if check.How == "" {
+		_, err := fmt.Fprintf(std.out, "The server has no way to tell what %s could write.\n", e.DN)
+		return err
+	}
+	w := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "ATTRIBUTE\tMEANS\tGIVES\t\n")
+	for _, a := range check.Writable {
+		fmt.Fprintf(w, "%s\t%s\t%s\t\n", a.Attribute, strings.Join(a.Fields, ", "), a.Level)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintf(std.out, "%s could write these (%s).\n", e.DN, check.How)
+	if len(check.Unknown) > 0 {
+		fmt.Fprintf(std.out, "Not told: %s\n", strings.Join(check.Unknown, ", "))
+	}
+	return nil
 }
 
 // contests are the addresses that more than one entry has, sorted.
@@ -151,7 +225,7 @@ func confirmDomains(ctx context.Context, file *File, db *postgres.DB, seen []dir
 	return bus.Send(ctx, db, directory.Topic, "")
 }
 
-func reportCensusJSON(seen []directory.Census, waiting []string, std streams) error {
+func reportCensusJSON(seen []directory.Census, waiting []string, findings []directory.Finding, std streams) error {
 	enc := json.NewEncoder(std.out)
 	for _, c := range seen {
 		if err := enc.Encode(struct {
@@ -161,10 +235,15 @@ func reportCensusJSON(seen []directory.Census, waiting []string, std streams) er
 			return err
 		}
 	}
+	for _, f := range findings {
+		if err := enc.Encode(f); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
-func reportCensus(seen []directory.Census, without int, waiting []string, std streams) error {
+func reportCensus(seen []directory.Census, without int, waiting []string, findings []directory.Finding, std streams) error {
 	w := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "DOMAIN\tHERE\tELSEWHERE\tNOWHERE\tLISTS\tCONTACTS\t")
 	for _, c := range seen {
@@ -178,6 +257,21 @@ func reportCensus(seen []directory.Census, without int, waiting []string, std st
 		return err
 	}
 	fmt.Fprintf(std.out, "%d entries have no address of ours: accounts of services, groups that carry rights.\n", without)
+	if len(findings) > 0 {
+		fmt.Fprintln(w)
+		fmt.Fprintln(w, "FINDING\tOF\t\t")
+		for _, f := range findings {
+			fmt.Fprintf(w, "%s\t%s\t%s\t\n", f.What, f.Of, f.Text)
+			for _, dn := range f.DNs {
+				if dn != f.Of {
+					fmt.Fprintf(w, "\t\t%s\t\n", dn)
+				}
+			}
+		}
+		if err := w.Flush(); err != nil {
+			return err
+		}
+	}
 	if len(waiting) > 0 {
 		fmt.Fprintf(std.out, "\nMail for %s waits at its senders until you confirm these numbers: dirpost directory check --accept\n", strings.Join(waiting, ", "))
 	}

@@ -7,6 +7,8 @@ func directoryCommand(path *string, std streams) *cobra.Command {
 	c := &cobra.Command{
 		Use: "directory", Short: "Look at what the directory says, as mail sees it",
 	}
-	c.AddCommand(directoryCheckCommand(path, std), directoryStatusCommand(path, std), directorySyncCommand(path, std), directoryReleaseCommand(path, std))
+	c.AddCommand(
+		directoryCheckCommand(path, std), directoryStatusCommand(path, std), directorySyncCommand(path, std), directoryReleaseCommand(path, std),
+		directoryDiffCommand(path, std), directorySimulateCommand(path, std))
 	return c
 }
