@@ -154,6 +154,8 @@ func (x *expander) recipient(rcpt envelope.Recipient, r Resolution) {
 	case r.Home == HomeOwners:
 		x.owners(rcpt, r.Entry)
 	case r.Home == HomeDecision: // the caller's business: nobody gets the message
+	case x.isBarred(r.Entry):
+		x.refuse(rcpt, statusBarred)
 	default:
 		if x.visit(rcpt, r.Entry, r.Detail, nil) == deadEnd {
 			x.refuse(rcpt, statusRouting)
@@ -192,6 +194,12 @@ func (x *expander) addressed(rcpt envelope.Recipient, l *Entry) {
 	case deferred:
 		x.refuse(rcpt, statusListAway)
 	}
+}
+
+// isBarred reports whether the sender may not write to the mailbox e, which was
+// addressed itself. Who sends from outside cannot be told.
+func (x *expander) isBarred(e *Entry) bool {
+	return !x.terms.Released && x.terms.Sender != nil && e != nil && len(e.Barred) > 0 && x.s.memberships(x.terms.Sender).any(e.Directory, e.Barred)
 }
 
 // loops reports whether the message has been sent by the list l before.

@@ -289,3 +289,21 @@ func TestDecisionToken(t *testing.T) {
 		t.Errorf("of another domain: %v", r.Home)
 	}
 }
+
+// A person too may have somebody who may not write to them.
+func TestExpandBarred(t *testing.T) {
+	t.Parallel()
+	s := NewSnapshot([]string{"corp.example"}, []*Entry{
+		person("alice"), person("bob"), person("carol"), list("noisy", ListOpen, "bob"),
+		entry(KindPerson, "boss", func(e *Entry) { e.Barred = dns("noisy") }),
+		list("all", ListOpen, "boss", "carol"),
+	})
+	for _, tt := range []struct{ sender, rcpts, want string }{
+		{"bob", "boss", "550:boss"}, {"bob", "boss carol", "550:boss carol"}, {"alice", "boss", "boss"}, {"", "boss", "boss"},
+		{"bob", "all", "boss<all carol<all"}, // by a list, as everybody's mail
+	} {
+		if got := strings.Join(describe(s.Expand(recipients(tt.rcpts), Terms{Sender: s.ByLogin(tt.sender)})), " "); got != tt.want {
+			t.Errorf("%s to %s: %s, want %s", tt.sender, tt.rcpts, got, tt.want)
+		}
+	}
+}

@@ -59,6 +59,7 @@ var (
 	statusRouting   = envelope.Status{Code: 451, Enhanced: "4.3.5", Text: "Address has no destination, please try again later", IMAP: "UNAVAILABLE", POP3: "SYS/TEMP"}
 	statusListEmpty = envelope.Status{Code: 550, Enhanced: "5.2.4", Text: "Mailing list has no members", IMAP: "CANNOT", POP3: "SYS/PERM"}
 	statusListAway  = envelope.Status{Code: 451, Enhanced: "4.2.4", Text: "Mailing list cannot be expanded now, please try again later", IMAP: "UNAVAILABLE", POP3: "SYS/TEMP"}
+	statusBarred    = envelope.Status{Code: 550, Enhanced: "5.7.1", Text: "You may not send to this recipient", IMAP: "NOPERM", POP3: "SYS/PERM"}
 	statusMayNot    = envelope.Status{Code: 550, Enhanced: "5.7.2", Text: "You may not send to this mailing list", IMAP: "NOPERM", POP3: "SYS/PERM"}
 )
 
