@@ -130,15 +130,13 @@ func keep(e, old *Entry, field string) {
 	case "login":
 		keepList(&e.Logins, old.Logins)
 	case "login_state":
-		if !old.IsGone() {
-			e.Login = old.Login
-		}
+		keepState(&e.Login, old.Login, old)
 	case "expires":
 		e.Expires = old.Expires
 	case "delivery_state":
-		if !old.IsGone() {
-			e.Delivery = old.Delivery
-		}
+		keepState(&e.Delivery, old.Delivery, old)
+	case "quota_default":
+		e.Quota, e.QuotaSend, e.QuotaWarn = old.Quota, old.QuotaSend, old.QuotaWarn
 	case "quota":
 		e.Quota = old.Quota
 	case "quota_send":
@@ -149,7 +147,7 @@ func keep(e, old *Entry, field string) {
 		e.MaxReceive = old.MaxReceive
 	case "max_send":
 		e.MaxSend = old.MaxSend
-	case "forward":
+	case "forward", "forward_state":
 		keepList(&e.Forward, old.Forward)
 	case "forward_to":
 		keepList(&e.ForwardTo, old.ForwardTo)
@@ -187,7 +185,7 @@ func keepOfList(e, old *Entry, field string) {
 		keepList(&e.ExternalMembers, old.ExternalMembers)
 	case "member_login":
 		keepList(&e.MemberLogins, old.MemberLogins)
-	case "query":
+	case "query", "query_base":
 		keepList(&e.Queries, old.Queries)
 	case "list_policy":
 		e.Policy = old.Policy
@@ -213,6 +211,13 @@ func keepOfList(e, old *Entry, field string) {
 func keepList[T any](list *[]T, old []T) {
 	if len(*list) == 0 {
 		*list = old
+	}
+}
+
+// keepState keeps a state, unless another source takes something away.
+func keepState(state *State, was State, old *Entry) {
+	if (*state == 0 || *state == StateActive) && !old.IsGone() {
+		*state = was
 	}
 }
 

@@ -54,6 +54,11 @@ func TestMergeUnreadable(t *testing.T) {
 	if !slices.Equal(got.Aliases, addrs("new@corp.example")) {
 		t.Errorf("aliases %v", got.Aliases)
 	}
+	// What takes access away counts, whatever else cannot be read.
+	got = l.merge(personBut("bob", nil), personBut("bob", func(e *Entry) { e.Unreadable, e.Login = []string{"login_state"}, StateDisabled }))
+	if got.Login != StateDisabled {
+		t.Errorf("login %d", got.Login)
+	}
 	// For a new entry there is nothing to keep.
 	if got := l.merge(nil, personBut("new", func(e *Entry) { e.Unreadable = []string{"quota"} })); got.Quota != 0 {
 		t.Errorf("quota %d of a new entry", got.Quota)

@@ -271,6 +271,22 @@ func (d *doctor) replica(ctx context.Context, db *postgres.DB) {
 	default:
 		d.ok("replica", "version %d, confirmed %s ago", s.Version(), span(age))
 	}
+	reports, err := directory.Reports(ctx, db)
+	if err != nil {
+		d.bad("replica", "", err)
+		return
+	}
+	for _, r := range reports {
+		if r.Problem != "" {
+			d.warn("directory "+r.Name, "'dirpost directory status' says more", "cannot be followed: %s", r.Problem)
+		}
+		if r.Braked > 0 {
+			d.warn("directory "+r.Name, "'dirpost directory status' lists them; mend the directory, or 'dirpost directory release "+r.Name+"'", "%d entries are held back since too many would vanish at once", r.Braked)
+		}
+	}
+	if n := s.AmbiguousAddresses() + s.AmbiguousLogins(); n > 0 {
+		d.warn("directory", "'dirpost directory check' names them", "%d addresses and login names belong to more than one entry", n)
+	}
 }
 
 // queue looks at how full it is, and how old.
