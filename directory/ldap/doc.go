@@ -36,12 +36,12 @@
 // no connection; nor does one that does not offer to seal, where Kerberos stands
 // for TLS. Passwords cross no network in clear: people's go by TLS alone, or by
 // Kerberos not at all; a password is right by Kerberos when the KDC has made a
-// ticket with our own key, for the SID of the entry. A password
-// that one server has refused is not shown to a second. Referrals are not
-// followed. What the DNS and a netlogon ping say decides which server is asked
-// first, and nothing else. An empty password is never sent. People bind with the DN of their
-// entry, never with what they typed, so nothing typed stands in a filter or DN.
-// Programs, files and includes among addresses are never run or opened.
+// ticket with our own key, for the SID of the entry. A password that one server
+// has refused is not shown to a second. Referrals are not followed. What the DNS
+// and a netlogon ping say decides which server is asked first, and nothing else.
+// An empty password is never sent. People bind with the DN of their entry, never
+// with what they typed, so nothing typed stands in a filter or DN. Programs, files
+// and includes among addresses are never run or opened.
 //
 // # Bugs
 //
