@@ -22,7 +22,8 @@ func TestExample(t *testing.T) {
 	if all == exampleTOML {
 		t.Fatal("no key is commented out")
 	}
-	all = regexp.MustCompile(`(?m)^urls = .*\n`).ReplaceAllString(all, "") // discover stands for it
+	all = regexp.MustCompile(`(?m)^urls = .*\n`).ReplaceAllString(all, "")                                // discover stands for it
+	all += "\n[directory.branch]\nurls = [\"ldaps://branch.example\"]\nbase = \"dc=branch,dc=example\"\n" // which directories names
 	if _, err := parseConfig([]byte(all)); err != nil {
 		t.Errorf("the example with every key in use: %v", err)
 	}
