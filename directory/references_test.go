@@ -1,6 +1,7 @@
 package directory
 
 import (
+	"reflect"
 	"slices"
 	"testing"
 )
@@ -41,5 +42,22 @@ func TestReferrers(t *testing.T) {
 	next.packed, next.Owners, next.Members = "", nil, nil
 	if got := s.with(2, []Change{{list.Key, &next}}).Referrers(dn("alice")); got != nil {
 		t.Errorf("still %v", got)
+	}
+}
+
+// TestReferrersOfEveryField: a field that is added and holds DNs is looked at.
+func TestReferrersOfEveryField(t *testing.T) {
+	t.Parallel()
+	other := []string{"Logins", "Services", "Domains", "X500", "MemberLogins", "Queries", "Facts", "Unreadable", "Origins"}
+	fields := reflect.TypeFor[Entry]()
+	for i := range fields.NumField() {
+		f := fields.Field(i)
+		if f.Type != reflect.TypeFor[[]string]() || slices.Contains(other, f.Name) {
+			continue
+		}
+		list := entry(KindList, "list", func(e *Entry) { reflect.ValueOf(e).Elem().Field(i).Set(reflect.ValueOf([]string{dn("alice")})) })
+		if got := NewSnapshot(nil, []*Entry{list}).Referrers(dn("alice")); !slices.Equal(got, []Key{list.Key}) {
+			t.Errorf("%s names alice, and is not found by her DN: add it to Entry.references, or here", f.Name)
+		}
 	}
 }

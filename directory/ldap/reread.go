@@ -169,7 +169,7 @@ func (r *reread) namedBy(ctx context.Context, dn string) error {
 }
 
 // dnFields are the logical fields whose values may be DNs.
-var dnFields = []string{"member", "query_base", "owner", "moderator", "list_sender", "list_allowed", "list_barred", "access", "send_as", "on_behalf"}
+var dnFields = []string{"member", "query_base", "owner", "moderator", "list_sender", "list_allowed", "list_barred", "access", "send_as", "on_behalf", "forward_to"}
 
 // identifiers queues what a search finds.
 func (r *reread) identifiers(ctx context.Context, base, filter string) error {
