@@ -54,23 +54,35 @@ func (d demoAD) adminPassword() string { return "Dp-1" + d.secrets.ldapAdmin }
 // url implements demoDirectory.
 func (d demoAD) url() string { return "ldaps://" + d.adAddress }
 
-// section implements demoDirectory.
+// section implements demoDirectory. What a domain without Exchange's schema has no
+// attribute for stands in one that administrators alone may write, and in groups.
 func (d demoAD) section() string {
 	return fmt.Sprintf(`preset = "ad"
-urls = [%q]
-ca = %q
-base = %q
-domain = %q
-bind_dn = %q
-bind_password = %q
+urls = ["ldap://%[1]s"]
+server_name = %[2]q
+kdc = [%[1]q]
+ca = %[3]q
+base = %[4]q
+domain = %[5]q
+bind = "joined"
 
-# What a domain without Exchange's schema has no attribute for stands in those that
-# administrators alone may write.
 [directory.corp.mapping]
 kind = ["employeeType"]
-access = ["secretary"]
-send_as = ["secretary"]
-`, d.url(), d.path("ca.pem"), ldap.ADBase, adNetBIOS, ldap.ADServiceDN, "file:"+d.path("secrets", "ldap-service"))
+
+[[policy]]
+group = "CN=sales,OU=groups,%[4]s"
+open = ["office@%[6]s"]
+send_as = ["office@%[6]s"]
+
+[[policy]]
+group = "CN=it,OU=groups,%[4]s"
+open = ["postmaster@%[6]s", "outbound@%[6]s", "room-lotus@%[6]s"]
+send_as = ["postmaster@%[6]s", "room-lotus@%[6]s"]
+
+[[policy]]
+group = "CN=quota-1g,OU=groups,%[4]s"
+quota = "1GiB"
+`, d.adAddress, adHost, d.path("ca.pem"), ldap.ADBase, adNetBIOS, demoDomain)
 }
 
 // env implements demoDirectory.
@@ -138,11 +150,35 @@ func (d demoAD) start(ctx context.Context) (demoProcess, error) {
 		return nil, err
 	}
 	d.step(begin, "Active Directory %s by Samba %s on %s, %s", adRealm, cfg.Programs.Version, d.adAddress, said)
-	if err := d.settle(fresh); err != nil {
+	err = d.settle(fresh)
+	if err == nil {
+		err = d.join(ctx)
+	}
+	if err != nil {
 		s.Stop(10 * time.Second)
 		return nil, err
 	}
 	return s, nil
+}
+
+// join joins the domain once, as an administrator would.
+func (d demoAD) join(ctx context.Context) error {
+	begin, done := time.Now(), filepath.Join(d.path("ad"), "joined")
+	if _, err := os.Stat(done); err == nil {
+		return nil
+	}
+	password := d.path("secrets", "ad-admin")
+	if err := os.WriteFile(password, []byte(d.adminPassword()+"\n"), 0o600); err != nil {
+		return err
+	}
+	defer os.Remove(password)
+	var out strings.Builder
+	if run(ctx, []string{"dirpost", "join", demoDomain, "--config", d.path("dirpost.toml"), "--password-file", password, "--reuse", "--yes"}, streams{strings.NewReader(""), &out, &out}) != 0 {
+		return fmt.Errorf("join the domain: %s", strings.TrimSpace(out.String()))
+	}
+	first, _, _ := strings.Cut(out.String(), "\n")
+	d.step(begin, "%s", strings.TrimSuffix(first, "."))
+	return os.WriteFile(done, []byte(out.String()), 0o600)
 }
 
 // provision makes the domain beside its place and moves it there when it is whole.
@@ -164,7 +200,7 @@ func (d demoAD) provision(ctx context.Context) error {
 		"--account-lockout-threshold=5", "--account-lockout-duration=1440", "--reset-account-lockout-after=1440"); err != nil {
 		return fmt.Errorf("password settings of the domain: %w", err)
 	}
-	if err := cfg.Add(ctx, ldap.DemoAD(d.password, d.secrets.ldapService)+ldap.DemoADPeople(1, d.users, d.password)); err != nil {
+	if err := cfg.Add(ctx, ldap.DemoAD(d.password)+ldap.DemoADPeople(1, d.users, d.password)); err != nil {
 		return fmt.Errorf("fill the domain: %w", err)
 	}
 	return os.Rename(part, d.path("ad"))

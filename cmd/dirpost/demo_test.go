@@ -203,6 +203,12 @@ func TestDemoAD(t *testing.T) {
 			t.Errorf("%s: want %s: %s", who, want, out)
 		}
 	}
+	if out := command(t, env, "explain", "noor"); !strings.Contains(out, "1.0 GiB") {
+		t.Errorf("noor's quota by a policy group: %s", out)
+	}
+	if out := command(t, env, "join", "status"); !strings.Contains(out, "MAIL$") {
+		t.Errorf("join status: %s", out)
+	}
 	// The command of the report gives bob another address.
 	_, alias, _ := strings.Cut(run.out.String(), "another address; mail for it is accepted at once\n")
 	alias, _, _ = strings.Cut(alias, "\nCtrl-C")
@@ -235,4 +241,14 @@ func TestDemoAD(t *testing.T) {
 	if err := again.stop(t, syscall.SIGTERM); err != nil {
 		t.Errorf("ended again with %v: %s", err, again.out.String())
 	}
+}
+
+// command runs dirpost on the configuration of a demo.
+func command(t *testing.T, env map[string]string, args ...string) string {
+	t.Helper()
+	var out lockedBuffer
+	if code := run(t.Context(), append([]string{"dirpost", "--config", env["DIRPOST_CONFIG"]}, args...), streams{strings.NewReader(""), &out, &out}); code != 0 {
+		t.Errorf("dirpost %s: exit %d: %s", strings.Join(args, " "), code, out.String())
+	}
+	return out.String()
 }

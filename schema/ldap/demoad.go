@@ -9,10 +9,6 @@ import (
 	"unicode/utf16"
 )
 
-// ADServiceDN is the mail server's own account in Example Corp as an Active
-// Directory, for as long as the server has not joined the domain.
-const ADServiceDN = "CN=dirpost,OU=services," + ADBase
-
 // ADBase is the DN of the domain.
 const ADBase = "DC=corp,DC=example"
 
@@ -26,15 +22,13 @@ const ManyMembers = 2000
 // (lola), one that is expired (eve), one that must change its password (mia), and
 // the list suppliers@ with ManyMembers contacts.
 //
-// Whose mailbox a shared one is stands in employeeType, who may open it in
-// secretary: administrators alone may write these.
-func DemoAD(password, servicePassword string) string {
+// That a mailbox is a shared one stands in employeeType, which administrators alone
+// may write. Groups give rights and limits: sales opens office@, quota-1g is a quota.
+func DemoAD(password string) string {
 	var b strings.Builder
-	for _, ou := range []string{"people", "groups", "shared", "contacts", "services"} {
+	for _, ou := range []string{"people", "groups", "shared", "contacts"} {
 		adEntry(&b, "OU="+ou+","+ADBase, "objectClass", "organizationalUnit")
 	}
-	adEntry(&b, ADServiceDN, "objectClass", "user", "sAMAccountName", "dirpost", "userPrincipalName", "dirpost@corp.example",
-		"description", "the mail server: reads entries, changes nothing", "unicodePwd", servicePassword, "userAccountControl", "66048")
 	adStates(&b, password)
 	adSuppliers(&b)
 	entries := parse(demo)
@@ -45,13 +39,12 @@ func DemoAD(password, servicePassword string) string {
 	// What others name must be there before them.
 	isGroup := func(r record) bool { return r.has("objectClass", "groupOfNames") }
 	isContact := func(r record) bool { return r.has("dirpostMailboxKind", "contact") }
-	isShared := func(r record) bool { return !isContact(r) && r.first("dirpostMailboxKind") != "" }
 	for _, e := range entries {
 		switch {
 		case isContact(e):
 			e.adContact(&b)
-		case e.has("objectClass", "inetOrgPerson") && !isShared(e):
-			e.adUser(&b, password, nil)
+		case e.has("objectClass", "inetOrgPerson"):
+			e.adUser(&b, password)
 		}
 	}
 	for _, e := range entries {
@@ -59,11 +52,13 @@ func DemoAD(password, servicePassword string) string {
 			e.adGroup(&b, names)
 		}
 	}
+	limited := []string{"objectClass", "group", "sAMAccountName", "quota-1g", "groupType", "8", "description", "mailboxes of 1 GiB"}
 	for _, e := range entries {
-		if isShared(e) {
-			e.adUser(&b, password, names)
+		if e.first("dirpostQuotaBytes") == "1073741824" {
+			limited = append(limited, "member", names[e.dn])
 		}
 	}
+	adEntry(&b, "CN=quota-1g,OU=groups,"+ADBase, limited...)
 	return b.String()
 }
 
@@ -178,9 +173,9 @@ func (r record) adDN() string {
 	return "CN=" + strings.ReplaceAll(r.first("cn"), ",", `\,`) + ",OU=" + unit + "," + ADBase
 }
 
-// adUser writes a person, or with the names of the groups a mailbox that belongs
-// to nobody. Who does not log in is a disabled user.
-func (r record) adUser(b *strings.Builder, password string, names map[string]string) {
+// adUser writes a person, or a mailbox that belongs to nobody. Who does not log in is
+// a disabled user.
+func (r record) adUser(b *strings.Builder, password string) {
 	uid, kind := r.first("uid"), r.first("dirpostMailboxKind")
 	pairs := append([]string{"objectClass", "user", "sAMAccountName", uid, "userPrincipalName", uid + "@corp.example", "mail", r.first("mail")},
 		r.copied("sn", "givenName", "displayName", "title")...)
@@ -197,9 +192,6 @@ func (r record) adUser(b *strings.Builder, password string, names map[string]str
 	}
 	if kind != "" {
 		pairs = append(pairs, "employeeType", kind)
-	}
-	for _, dn := range r.values["dirpostFullAccess"] {
-		pairs = append(pairs, "secretary", names[dn])
 	}
 	adEntry(b, r.adDN(), append(pairs, "unicodePwd", password, "userAccountControl", control)...)
 }
