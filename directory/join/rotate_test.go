@@ -93,6 +93,9 @@ func TestRotate(t *testing.T) {
 	if len(k.Keys) != 2 || k.Keys[1].State != StateOld || k.Keys[1].Retired.IsZero() || k.Keys[0].Password == a.Keys[0].Password || b.Version == a.Version {
 		t.Errorf("%d keys", len(k.Keys))
 	}
+	if of := must(b.Machine()); len(of.Pending) != 1 || string(of.Pending[0]) != string(a.Keys[0].Keytab) {
+		t.Error("a controller that has not heard of the change gets no key that it knows")
+	}
 	// The keytab of before opens tickets of before, and that of now opens both.
 	if entries, err := gssapi.ReadKeytab(must(b.Keytab())); err != nil || len(entries) != 2*len(must(gssapi.ReadKeytab(before.Keytab))) {
 		t.Errorf("%d keys in all, %v", len(entries), err)

@@ -102,6 +102,10 @@ func (s *Stored) Machine() (ldap.Machine, error) {
 			m.Pending = append(m.Pending, p.Keytab)
 		}
 	}
+	// A domain controller that has not heard of a change yet has the key before.
+	if old, ok := s.first(StateOld); ok && old.Keytab != nil {
+		m.Pending = append(m.Pending, old.Keytab)
+	}
 	var err error
 	m.Tickets, err = s.Keytab()
 	return m, err

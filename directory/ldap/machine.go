@@ -18,8 +18,9 @@ type Machine struct {
 	Realm     string
 	// Keytab has the key that is in use.
 	Keytab []byte
-	// Pending are keytabs of keys that the domain has perhaps taken already: they
-	// are tried, the first one first, where it refuses that of Keytab.
+	// Pending are keytabs of keys that the domain has perhaps taken already, or that
+	// a controller of it still has: they are tried, the first one first, where it
+	// refuses that of Keytab.
 	Pending [][]byte
 	// Tickets is a keytab with all keys that a ticket for the account may be made
 	// with, old ones too. Empty means Keytab.
