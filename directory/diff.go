@@ -225,6 +225,9 @@ func (s *Snapshot) Lint() []Finding {
 	for _, p := range s.PolicyProblems() {
 		add("policy", "", p)
 	}
+	for _, p := range s.RoleProblems() {
+		add("role", "", p)
+	}
 	slices.SortFunc(all, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.What, b.What), cmp.Compare(a.Of, b.Of), cmp.Compare(a.Text, b.Text))
 	})

@@ -6,7 +6,9 @@
 //
 // RFC 4511 and RFC 4513 (LDAP, binds, StartTLS), RFC 4752 (GSSAPI, with the
 // layer that seals; Kerberos is internal/gssapi), RFC 4533 (content
-// synchronization), RFC 2696 (paging), RFC 2782 (SRV),
+// synchronization), RFC 2696 (paging), RFC 2782 (SRV), RFC 4512 §4 (the schema, by
+// which a profile is chosen), RFC 3045 (vendorName), RFC 4515 and RFC 4516 (lists
+// defined by filters),
 // draft-behera-ldap-password-policy, and of Active Directory [MS-ADTS] DirSync,
 // change notification, range retrieval, the sub-codes of a refused bind, and
 // finding domain controllers by records and netlogon pings.
@@ -41,9 +43,18 @@
 // and a netlogon ping say decides which server is asked first, and nothing else.
 // An empty password is never sent. People bind with the DN of their entry, never
 // with what they typed, so nothing typed stands in a filter or DN. Programs, files
-// and includes among addresses are never run or opened.
+// and includes among addresses are never run or opened. Fields that give power are
+// not read from attributes that people can write in their own entry, unless the
+// configuration trusts these.
 //
 // # Bugs
+//
+// The profile of Config.Preset "auto" is chosen when a process first reaches a
+// server, by which classes have entries: if those vanish, the next process may read
+// the directory by another one. A preset in the configuration stays. Of Kolab the
+// access rights of shared folders are not read, of qmail-ldap filtersender, of
+// Netscape mgrpAllowedDomain. Restrictions on who may send to a person, which
+// Exchange has as for lists, are read and not applied.
 //
 // Syncrepl says nothing about the entries below a renamed one. A renamed
 // container that the filter lets through causes a comparison at once; below any
