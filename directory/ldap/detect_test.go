@@ -204,10 +204,14 @@ func TestProfileOfPlainOpenLDAP(t *testing.T) {
 // TestProfileOfAD: a real domain controller is known as Active Directory.
 func TestProfileOfAD(t *testing.T) {
 	t.Parallel()
-	_, configs := adConfigs(t)
+	s, configs := adConfigs(t)
 	cfg := configs["ldaps"]
 	cfg.Preset = PresetAuto
 	c := client(t, cfg)
+	// A node that only judges passwords has not asked what the server is.
+	if err := c.Verify(t.Context(), person(s, "Alice Archer"), s.UserPassword); err != nil {
+		t.Errorf("before the server is known: %v", err)
+	}
 	choice, err := c.Choice(t.Context())
 	if err != nil || choice.Profile != PresetAD {
 		t.Errorf("%v %+v", err, choice)

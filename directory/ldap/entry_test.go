@@ -227,40 +227,50 @@ func FuzzEntry(f *testing.F) {
 	f.Add("memberURL", []byte("ldap:///dc=x??sub?(l=Bonn)"), "objectClass", []byte("groupOfURLs"), true)
 	f.Add("objectSid", []byte("\x01\x01\x00\x00\x00\x00\x00\x05\x12\x00\x00\x00"), "msExchDynamicDLFilter", []byte("(|(l=a)(l=b))"), false)
 	f.Fuzz(func(t *testing.T, a string, av []byte, b string, bv []byte, openldap bool) {
-		cfg := Config{Name: "corp", Preset: PresetAD, Base: "dc=x"}
 		class := "user"
 		if openldap {
-			cfg.Preset, class = PresetOpenLDAP, "inetOrgPerson"
+			class = "inetOrgPerson"
 		}
-		m, err := newMapper(cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
-		le := &ldap.Entry{DN: "cn=x,dc=x", Attributes: []*ldap.EntryAttribute{
-			{Name: "objectClass", Values: []string{class}},
-			{Name: a, Values: []string{string(av), "second@corp.example"}},
-			{Name: b, Values: []string{string(bv)}},
-		}}
-		e, _ := m.entry(le, "00112233-4455-6677-8899-aabbccddeeff")
-		if e == nil {
-			return
-		}
-		back, err := directory.Unpack(e.Pack())
-		if err != nil || !back.Same(e) {
-			t.Errorf("not kept: %v", err)
-		}
-		for _, s := range append(append([]string{e.DisplayName, e.NextHop}, e.Logins...), e.Services...) {
-			if !utf8.ValidString(s) || len(s) > maxValue+100 {
-				t.Errorf("value %q", s)
+		for _, p := range profiles {
+			if p.ad == openldap {
+				continue
 			}
-		}
-		for _, addr := range append(append(e.Aliases, e.Forward...), e.ExternalMembers...) {
-			if addr.Local == "" || addr.Domain == "" || strings.ContainsAny(addr.Domain, " |/") {
-				t.Errorf("address %q", addr)
+			m, err := newMapper(Config{Name: "corp", Preset: p.name, Base: "dc=x"})
+			if err != nil {
+				t.Fatal(err)
 			}
-		}
-		if e.Quota < 0 {
-			t.Errorf("quota %d", e.Quota)
+			fuzzEntry(t, m, class, a, av, b, bv)
 		}
 	})
+}
+
+// fuzzEntry maps an entry of a class with two attributes.
+func fuzzEntry(t *testing.T, m *mapper, class, a string, av []byte, b string, bv []byte) {
+	t.Helper()
+	le := &ldap.Entry{DN: "cn=x,dc=x", Attributes: []*ldap.EntryAttribute{
+		{Name: "objectClass", Values: []string{class}},
+		{Name: a, Values: []string{string(av), "second@corp.example"}},
+		{Name: b, Values: []string{string(bv)}},
+	}}
+	e, _ := m.entry(le, "00112233-4455-6677-8899-aabbccddeeff")
+	if e == nil {
+		return
+	}
+	back, err := directory.Unpack(e.Pack())
+	if err != nil || !back.Same(e) {
+		t.Errorf("not kept: %v", err)
+	}
+	for _, s := range append(append([]string{e.DisplayName, e.NextHop}, e.Logins...), e.Services...) {
+		if !utf8.ValidString(s) || len(s) > maxValue+100 {
+			t.Errorf("value %q", s)
+		}
+	}
+	for _, addr := range append(append(e.Aliases, e.Forward...), e.ExternalMembers...) {
+		if addr.Local == "" || addr.Domain == "" || strings.ContainsAny(addr.Domain, " |/") {
+			t.Errorf("address %q", addr)
+		}
+	}
+	if e.Quota < 0 {
+		t.Errorf("quota %d", e.Quota)
+	}
 }
