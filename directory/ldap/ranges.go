@@ -22,8 +22,8 @@ func (b *base) completeRanges(ctx context.Context, c *conn, le *ldap.Entry) erro
 		for more {
 			req := ldap.NewSearchRequest(le.DN, ldap.ScopeBaseObject, ldap.NeverDerefAliases, 0, 0, false,
 				"(objectClass=*)", []string{fmt.Sprintf("%s;range=%d-*", name, next)}, nil)
-			var res *ldap.SearchResult
-			if err := c.do(ctx, func() (err error) { res, err = c.Search(req); return err }); err != nil {
+			res, err := c.search(ctx, pageLimit, req)
+			if err != nil {
 				return fmt.Errorf("read %s of %s from %d: %w", name, le.DN, next, err)
 			}
 			part := rangePart(res, name)

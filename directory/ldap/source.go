@@ -17,6 +17,10 @@ const (
 	// defaultPageSize is how many entries are asked for at once. Active Directory
 	// gives at most 1,000.
 	defaultPageSize = 500
+	// pageLimit bounds one page. Samba looks for all of a domain before it gives
+	// the first; a server that has not answered by then never will, and whoever
+	// follows changes on the connection would wait with it.
+	pageLimit = time.Minute
 )
 
 // base is what the sources share.
@@ -144,8 +148,8 @@ func (b *base) pages(ctx context.Context, c *conn, req *ldap.SearchRequest, page
 	controls := req.Controls
 	for {
 		req.Controls = append(controls[:len(controls):len(controls)], paging)
-		var res *ldap.SearchResult
-		if err := c.do(ctx, func() (err error) { res, err = c.Search(req); return err }); err != nil {
+		res, err := c.search(ctx, pageLimit, req)
+		if err != nil {
 			return b.client.searchError(err)
 		}
 		b.client.ignoreReferrals(res.Referrals)
