@@ -20,6 +20,7 @@ import (
 func TestAcceptanceDatabaseAway(t *testing.T) {
 	pg := testenv.NewCrashPostgres(t)
 	s := newSystemOn(t, pg.URL(), "")
+	s.confirm()
 	s.start()
 	c := &crash{s: s}
 	reader := s.login("alice") // from before
