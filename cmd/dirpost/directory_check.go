@@ -117,7 +117,7 @@ func (o checkOptions) person(ctx context.Context, file *File, db *postgres.DB, n
 	if err != nil {
 		return err
 	}
-	client, err := file.client(e.Directory, true, newLogger(file.Log, std.err))
+	client, err := file.commandClient(ctx, e.Directory, newLogger(file.Log, std.err))
 	if err != nil {
 		return err
 	}

@@ -125,7 +125,7 @@ func (f *File) readDirectories(ctx context.Context, changes []ldap.LDIFChange, s
 	var entries []*directory.Entry
 	var problems []ldap.Problem
 	for _, name := range f.names() {
-		client, err := f.client(name, true, log)
+		client, err := f.commandClient(ctx, name, log)
 		if err != nil {
 			return nil, nil, err
 		}

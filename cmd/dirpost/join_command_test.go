@@ -123,6 +123,7 @@ func TestJoinCommand(t *testing.T) {
 	if err := login("wrong"); err == nil {
 		t.Error("a wrong password logs in")
 	}
+	contains(t, s.command(0, "directory", "check"), "HERE") // which reads the domain with the account
 	contains(t, s.join(0, "", "rotate"), "MAIL$ has the key number 2.")
 	contains(t, s.join(0, "", "status"), "1 old, 0 not known to be in use", "The key number 2 works")
 	if err := login(ad.UserPassword + "x"); err == nil { // not from memory

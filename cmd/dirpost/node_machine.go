@@ -55,6 +55,20 @@ func (f *File) machineStore(db *postgres.DB, hints join.Hinter, clients []*ldap.
 	return nil, nil
 }
 
+// commandClient makes the client of a directory for a command that reads it, with
+// the account in the domain where it has one. The caller closes it.
+func (f *File) commandClient(ctx context.Context, name string, log *slog.Logger) (*ldap.Client, error) {
+	client, err := f.client(name, true, log)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.setMachine(ctx, client, log); err != nil {
+		client.Close()
+		return nil, err
+	}
+	return client, nil
+}
+
 // setMachine tells the client of a command the account in the domain, where it has
 // one.
 func (f *File) setMachine(ctx context.Context, client *ldap.Client, log *slog.Logger) error {
