@@ -83,6 +83,10 @@ func TestADPeople(t *testing.T) {
 					t.Errorf("%s has SID %q, primary group %q", e.DN, e.SID, e.PrimaryGroup)
 				}
 				e.Key, e.Modified, e.SID, e.PrimaryGroup = "", time.Time{}, "", "" // of this domain
+				if strings.HasPrefix(e.DN, "CN=Lola ") {                           // another test may have locked her out by now
+					e.Login = directory.StateActive
+					e.Origins = slices.DeleteFunc(e.Origins, func(o string) bool { return o == "login_state=lockoutTime" })
+				}
 				b, err := json.MarshalIndent(e, "", "\t")
 				must(t, err)
 				got = append(append(got, dropEmpty(b)...), '\n')
