@@ -108,7 +108,7 @@ func (l life) former(old, e *Entry) []Former {
 		if e.hasAddress(key) || slices.ContainsFunc(out, func(f Former) bool { return f.Address.Key() == key }) {
 			continue
 		}
-		out = append(out, Former{a, l.now.Add(span)})
+		out = append(out, Former{Address: a, Until: l.now.Add(span), Lost: l.now})
 	}
 	if len(out) > maxFormer { // the oldest go
 		out = out[len(out)-maxFormer:]

@@ -152,6 +152,12 @@ func TestFormerAddress(t *testing.T) {
 	if got := who(at(day0.Add(3*day), alice, later)); got != "test:bob" {
 		t.Errorf("%s had it last, want bob", got)
 	}
+	// Whoever has left had it before him.
+	left := life{now: day0, s: at(day0, old)}.leave(old)
+	renamed := life{now: day0.Add(2 * day), s: at(day0.Add(2*day), left, taken)}.merge(taken, personBut("bob", func(e *Entry) { e.Primary = addr("robert@corp.example") }))
+	if got := who(at(day0.Add(3*day), left, renamed)); got != "test:bob" {
+		t.Errorf("%s had it last, want bob and not alice, who had left before", got)
+	}
 	// She gets it back.
 	l = life{now: day0.Add(2 * day), s: at(day0.Add(2*day), alice)}
 	if back := l.merge(alice, personBut("alice", nil)); back.Former == nil || back.Former[0].Address != addr("ali@corp.example") || len(back.Former) != 1 {

@@ -11,7 +11,7 @@ import (
 
 // packVersion is the first octet of a packed entry. A field is added at the
 // end, with the next number here, and Unpack goes on reading what is older.
-const packVersion = 3
+const packVersion = 4
 
 // errPacked reports octets that are no packed entry.
 var errPacked = errors.New("damaged directory entry")
@@ -58,6 +58,7 @@ func (e *Entry) pack() string {
 	p.strs(e.Members)
 	p.version2(e)
 	p.version3(e)
+	p.version4(e)
 	return string(p)
 }
 
@@ -91,6 +92,13 @@ func (p *packer) version2(e *Entry) {
 
 // version3 appends what version 3 has added.
 func (p *packer) version3(e *Entry) { p.strs(e.ForwardTo) }
+
+// version4 appends when each former address was lost, in the order of version 2.
+func (p *packer) version4(e *Entry) {
+	for _, f := range e.Former {
+		p.num(unixNano(f.Lost))
+	}
+}
 
 // Unpack is the reverse of Pack.
 func Unpack(b []byte) (*Entry, error) { return unpack(string(b)) }
@@ -139,6 +147,11 @@ func unpack(s string) (*Entry, error) {
 	if s[0] >= 3 {
 		e.ForwardTo = u.strs()
 	}
+	if s[0] >= 4 {
+		for i := range e.Former {
+			e.Former[i].Lost = fromUnixNano(u.num())
+		}
+	}
 	if u.bad || u.s != "" || e.Key == "" {
 		return nil, errPacked
 	}
@@ -161,7 +174,7 @@ func (u *unpacker) version2(e *Entry) {
 	if n := u.count(3); n > 0 {
 		e.Former = make([]Former, n)
 		for i := range e.Former {
-			e.Former[i] = Former{u.addr(), fromUnixNano(u.num())}
+			e.Former[i] = Former{Address: u.addr(), Until: fromUnixNano(u.num())}
 		}
 	}
 	if n := u.count(3); n > 0 {

@@ -171,20 +171,19 @@ func keysOf(all []*Entry) []Key {
 }
 
 // last returns who had an address last that nobody has now: somebody who has left
-// and whose mail is still taken, else who has another address instead of it.
+// and whose mail is still taken, or who has another address instead of it.
 func (s *Snapshot) last(name string) (*Entry, []Key) {
 	now := s.now()
 	var best []*Entry
-	var at time.Time // when best had it until, or left with it
-	left := false
+	var at time.Time // when best lost it
 	for _, c := range s.candidates(byFormer, name) {
 		e := mustUnpack(c.node.packed)
-		when, gone, ok := s.hadUntil(e, name, now)
+		when, ok := s.lost(e, name, now)
 		switch {
 		case !ok:
-		case best == nil, gone && !left, gone == left && when.After(at):
-			best, at, left = []*Entry{e}, when, gone
-		case gone == left && when.Equal(at):
+		case best == nil, when.After(at):
+			best, at = []*Entry{e}, when
+		case when.Equal(at):
 			best = append(best, e)
 		}
 	}
@@ -197,21 +196,21 @@ func (s *Snapshot) last(name string) (*Entry, []Key) {
 	return nil, keysOf(best)
 }
 
-// hadUntil returns when e left with an address, or until when it goes on getting
-// the mail for one that it had; false when it gets none, or no more.
-func (s *Snapshot) hadUntil(e *Entry, name string, now time.Time) (when time.Time, gone, ok bool) {
+// lost returns when e lost an address whose mail it still gets, by leaving or for
+// another one; false when it gets none, or no more.
+func (s *Snapshot) lost(e *Entry, name string, now time.Time) (when time.Time, ok bool) {
 	if e.IsGone() && s.Left(e) {
-		return time.Time{}, false, false
+		return time.Time{}, false
 	}
 	if e.IsGone() && e.hasAddress(name) {
-		return e.Gone, true, true
+		return e.Gone, true
 	}
 	for _, f := range e.Former {
 		if f.Address.Key() == name && now.Before(f.Until) {
-			return f.Until, false, true
+			return f.Lost, true
 		}
 	}
-	return time.Time{}, false, false
+	return time.Time{}, false
 }
 
 // Left reports whether e has left the directory for so long that it gets no mail

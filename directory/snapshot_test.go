@@ -21,7 +21,7 @@ func TestPack(t *testing.T) {
 		Domains: []string{"d.example"}, Hidden: true, Modified: time.Unix(1e9, 0).UTC(),
 		SID: "S-1-5-21-1-2-3-1104", PrimaryGroup: "S-1-5-21-1-2-3-513", X500: []string{"/o=x/cn=a"}, Place: PlaceElsewhere,
 		Moderators: []string{"cn=m"}, ForwardTo: []string{"cn=f"}, Barred: []string{"cn=b"}, MemberLogins: []string{"a"}, Queries: []string{"ldap:///dc=x??sub?(l=y)"},
-		Facts: []string{"l=y"}, MaxReceive: 1, MaxSend: 2, Former: []Former{{addr("f@corp.example"), time.Unix(2e9, 0).UTC()}},
+		Facts: []string{"l=y"}, MaxReceive: 1, MaxSend: 2, Former: []Former{{addr("f@corp.example"), time.Unix(2e9, 0).UTC(), time.Unix(1e9, 0).UTC()}},
 		Claims: []Claim{{addr("b@corp.example"), time.Unix(1e9, 1).UTC()}}, Gone: time.Unix(3, 0).UTC(),
 		Unreadable: []string{"quota"}, Origins: []string{"quota=mailQuota"},
 	}
@@ -60,8 +60,9 @@ func TestUnpackVersion1(t *testing.T) {
 		var added packer
 		added.version2(&Entry{})
 		added.version3(&Entry{})
+		added.version4(&Entry{})
 		if !bytes.HasSuffix(p, added) {
-			t.Fatalf("%s: fields of versions 2 and 3 are not at the end", e.Key)
+			t.Fatalf("%s: fields of later versions are not at the end", e.Key)
 		}
 		old := bytes.TrimSuffix(p, added)
 		old[0] = 1

@@ -156,6 +156,7 @@ const (
 type Former struct {
 	Address envelope.Address
 	Until   time.Time
+	Lost    time.Time // when the entry had it last; who had an address last gets its mail
 }
 
 // Claim says since when an entry has an address. What an entry had when the
