@@ -92,8 +92,8 @@ type RightExplained struct {
 	Rights []string `json:"rights"`
 }
 
-// HeldRightExplained is who may do what with an entry, as its attributes name
-// them.
+// HeldRightExplained is who may do what with an entry, by its attributes and by
+// policies: DNs, addresses, or the names of groups in the configuration.
 type HeldRightExplained struct {
 	Open       []string `json:"open,omitempty"`
 	SendAs     []string `json:"send_as,omitempty"`
@@ -346,8 +346,30 @@ func (r Rights) words() []string {
 	return out
 }
 
+// explainHeld lists who may do what with e: whom its attributes name, as far as
+// there is such an entry, and the groups of policies that name it.
 func (s *Snapshot) explainHeld(e *Entry) *HeldRightExplained {
-	x := &HeldRightExplained{Open: e.Access, SendAs: e.SendAs, OnBehalf: e.OnBehalf, Owners: e.Owners, Moderators: e.Moderators}
+	there := func(names []string) (out []string) {
+		for _, n := range names {
+			if s.named(e.Directory, n) != nil || s.outsider(n) != nil {
+				out = append(out, strings.TrimPrefix(n, mailScheme))
+			}
+		}
+		return out
+	}
+	x := &HeldRightExplained{Open: there(e.Access), SendAs: there(e.SendAs), OnBehalf: there(e.OnBehalf), Owners: there(e.Owners), Moderators: there(e.Moderators)}
+	if s.policies != nil {
+		for _, p := range s.policies.list {
+			for _, r := range []struct {
+				names []string
+				who   *[]string
+			}{{p.access, &x.Open}, {p.sendAs, &x.SendAs}, {p.onBehalf, &x.OnBehalf}} {
+				if s.names(r.names, e) {
+					*r.who = append(*r.who, p.Group)
+				}
+			}
+		}
+	}
 	if len(x.Open)+len(x.SendAs)+len(x.OnBehalf)+len(x.Owners)+len(x.Moderators) == 0 {
 		return nil
 	}

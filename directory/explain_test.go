@@ -5,6 +5,7 @@ import (
 	goflag "flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -51,6 +52,13 @@ func TestExplain(t *testing.T) {
 		if err != nil || string(want) != string(got)+"\n" {
 			t.Errorf("%s: %s, want what %s says (%v)", asked, got, path, err)
 		}
+	}
+	// Rights come from policies too, and from nobody who is not there.
+	held := SnapshotOf(Rules{Domains: []string{"corp.example"}, Policies: []Policy{{Group: dn("it"), Access: []string{"box@corp.example"}}}}, []*Entry{
+		entry(KindShared, "box", func(e *Entry) { e.Access, e.SendAs = dns("mail-access-box"), dns("alice") }), person("alice"), list("it", 0, "alice"),
+	}).Explain("box@corp.example", nil, now).Held
+	if held == nil || !slices.Equal(held.Open, dns("it")) || !slices.Equal(held.SendAs, dns("alice")) {
+		t.Errorf("who may with box@: %+v", held)
 	}
 	// Who sends decides about a list.
 	for who, want := range map[string]string{"carol": "allowed", "dave": "refused", "alice": "refused"} {
