@@ -20,11 +20,18 @@ values ($1, $2, $3, $4, $5, $6, $7, $8)
        confirmed_at = now(),
        confirmed_by = excluded.confirmed_by`
 
+const confirmedByNameSQL = `
+delete from directory_domain
+ where domain = $1`
+
 // ConfirmDomains records that who, a name for people to read, has seen the counts
 // of these domains by rules with the name placement (Rules.Placement), and wants
-// them served so.
+// them served so. From then on each domain is confirmed by its name.
 func ConfirmDomains(ctx context.Context, db *postgres.DB, placement string, seen []Census, who string) error {
 	err := db.InTx(ctx, postgres.Interactive, func(ctx context.Context, tx postgres.Tx) error {
+		if _, err := tx.Exec(ctx, confirmedByNameSQL, anyDomain); err != nil {
+			return err
+		}
 		for _, c := range seen {
 			if _, err := tx.Exec(ctx, confirmDomainSQL, c.Domain, placement, c.Here, c.Elsewhere, c.Nowhere, c.Lists, c.Contacts, who); err != nil {
 				return err

@@ -119,6 +119,10 @@ func (r *Rules) Placement() string {
 // Placement that was confirmed. While Rules.Confirm is set no others take mail.
 type Confirmed map[string]string
 
+// anyDomain stands, in a system that took mail before there was anything to
+// confirm, for all domains that nobody has confirmed since.
+const anyDomain = "*"
+
 // confirmation says how far mail for a domain is taken.
 type confirmation uint8
 
@@ -132,10 +136,14 @@ func (s *Snapshot) confirmation(domain string) confirmation {
 	if !s.rules.Confirm {
 		return confirmed
 	}
-	switch placement, ok := s.confirmed[domain]; {
-	case !ok:
+	placement, ok := s.confirmed[domain]
+	if !ok {
+		if _, ok = s.confirmed[anyDomain]; ok {
+			return confirmed
+		}
 		return unconfirmed
-	case placement != s.placement:
+	}
+	if placement != s.placement {
 		return confirmedOnce
 	}
 	return confirmed

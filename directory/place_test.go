@@ -166,6 +166,12 @@ func TestConfirmation(t *testing.T) {
 			t.Errorf("confirmed: %s is %v, want %v", local, h, want)
 		}
 	}
+	// A system that is older than all this goes on.
+	before := NewLive(s)
+	before.SetConfirmed(Confirmed{anyDomain: ""})
+	if r := before.Snapshot().Resolve(addr("alice@corp.example")); r.Home != HomeHere || len(before.Snapshot().Unconfirmed()) != 0 {
+		t.Errorf("in an older system: %+v", r)
+	}
 	// Another rule, not confirmed: alice would lose her mailbox here.
 	old := s.rules.Placement()
 	l = NewLive(homes(t, func(r *Rules) { ask(r); r.Mailboxes = []MailboxRule{{Directory: "corp", Filter: "(department=IT)"}} }))

@@ -5,10 +5,12 @@ import (
 	"net"
 	"net/textproto"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"dirpost/internal/postgres"
 	"dirpost/internal/testenv"
 
 	"github.com/emersion/go-smtp"
@@ -206,4 +208,37 @@ func TestUnconfirmed(t *testing.T) {
 	s.eventually("the new domain is served", func() bool {
 		return strings.HasPrefix(s.say("127.0.0.1", []string{"postmaster@new.example"}, "Subject: x\r\n\r\nx")[0], "2.1.5")
 	})
+}
+
+// TestConfirmedBefore: a system with mail in it that is migrated goes on taking mail,
+// until somebody confirms its domains.
+func TestConfirmedBefore(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, "")
+	db, err := openDatabase(t.Context(), s.file, testLog(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for _, sql := range []string{
+		"delete from directory_domain",
+		"insert into directory_domain (domain, placement, here, elsewhere, nowhere, lists, contacts, confirmed_by) values ('*', '', 0, 0, 0, 0, 0, 'an earlier version')",
+	} {
+		if _, err := db.Exec(t.Context(), postgres.Background, sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.start()
+	if got := s.say("127.0.0.1", []string{"alice@corp.example"}, "Subject: x\r\n\r\nx"); !strings.HasPrefix(got[0], "2.1.5") {
+		t.Errorf("before: %q", got)
+	}
+	s.command(0, "directory", "check", "--accept")
+	var named []string
+	rows, err := db.Query(t.Context(), postgres.Background, "select domain from directory_domain order by domain")
+	if err == nil {
+		named, err = postgres.CollectValues[string](rows)
+	}
+	if err != nil || !slices.Equal(named, []string{"corp.example"}) {
+		t.Errorf("confirmed: %q, %v", named, err)
+	}
 }
