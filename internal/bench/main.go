@@ -72,10 +72,11 @@ func run(args []string, only string, b bench) error {
 
 // cell is what one round of one workload on one target gave.
 type cell struct {
-	rate float64       // per second
-	cpu  time.Duration // per unit, all processes of the target
-	p50  time.Duration
-	p99  time.Duration
+	rate     float64       // per second
+	answered float64       // inbound: per second until the last 250, nobody looking
+	cpu      time.Duration // per unit, all processes of the target
+	p50      time.Duration
+	p99      time.Duration
 }
 
 func median[T ~float64 | ~int64](v []T) T {
@@ -103,7 +104,7 @@ func (b *bench) eachRound(label, unit string, f func(t *target) (cell, error)) e
 		for _, c := range cells {
 			rate, cpu, p50, p99 = append(rate, c.rate), append(cpu, c.cpu), append(p50, c.p50), append(p99, c.p99)
 		}
-		mid[i] = cell{median(rate), median(cpu), median(p50), median(p99)}
+		mid[i] = cell{rate: median(rate), cpu: median(cpu), p50: median(p50), p99: median(p99)}
 	}
 	last := mid[len(mid)-1]
 	for i, m := range mid {
@@ -155,7 +156,7 @@ func (b *bench) inboundCell(t *target, l load) (cell, error) {
 	}
 	b.serial++
 	start := time.Now()
-	_, lat, err := inbound(t, l, fmt.Sprintf("%d-%d", start.UnixNano(), b.serial))
+	answered, lat, err := inbound(t, l, fmt.Sprintf("%d-%d", start.UnixNano(), b.serial))
 	if err != nil {
 		return cell{}, err
 	}
@@ -173,7 +174,8 @@ func (b *bench) inboundCell(t *target, l load) (cell, error) {
 		return cell{}, err
 	}
 	used := after - cpu - time.Duration(looks)*look
-	return cell{float64(l.messages) / took.Seconds(), used / time.Duration(l.messages), lat[len(lat)/2], lat[len(lat)*99/100]}, nil
+	return cell{rate: float64(l.messages) / took.Seconds(), answered: float64(l.messages) / answered.Seconds(),
+		cpu: used / time.Duration(l.messages), p50: lat[len(lat)/2], p99: lat[len(lat)*99/100]}, nil
 }
 
 func (b *bench) logins() error {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
 	"net"
@@ -79,6 +80,9 @@ func session(t *target, l load, run string, next *atomic.Int64, took *[]time.Dur
 	}
 	defer conn.Close()
 	c := textproto.NewConn(conn)
+	// A message and its end leave together, as they do from a mail server: the
+	// generator must not be what is measured.
+	c.Writer = *textproto.NewWriter(bufio.NewWriterSize(conn, 256<<10))
 	if _, _, err := c.ReadResponse(220); err != nil {
 		return err
 	}
