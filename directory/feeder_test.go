@@ -260,3 +260,35 @@ func TestPurge(t *testing.T) {
 		t.Errorf("%v, %d rows, want 2", err, count())
 	}
 }
+
+// An address that somebody got from a person who has left does not go back there
+// when it is taken away again; the person's other addresses stay.
+func TestFeederGivenAddress(t *testing.T) {
+	t.Parallel()
+	src := newScript("a")
+	_, wait, _ := fed(t, testenv.Database(t), &topics{}, src)
+	e := func(name string, addresses ...string) *Entry {
+		e := person(name)
+		e.Key, e.Directory = Key("a:"+name), "a"
+		e.Primary, e.Aliases = addr(addresses[0]), addrs(addresses[1:]...)
+		return e
+	}
+	leads := func(address string, to Key) func(*Snapshot) bool {
+		return func(s *Snapshot) bool {
+			r := s.Resolve(addr(address))
+			return to == "" && r.Home == HomeNobody || r.Entry != nil && r.Entry.Key == to
+		}
+	}
+	src.batches <- Batch{Begin: true, Complete: true, Vanish: true, Cookie: []byte("1"), At: time.Now(),
+		Changes: []Change{{"a:one", e("one", "xx@corp.example", "one@corp.example")}, {"a:two", e("two", "two@corp.example")}}}
+	wait("one has it", leads("xx@corp.example", "a:one"))
+	src.batches <- Batch{Cookie: []byte("2"), At: time.Now(), Changes: []Change{{Key: "a:one"}}}
+	wait("one has left, and gets it", func(s *Snapshot) bool {
+		return s.ByKey("a:one") != nil && s.ByKey("a:one").IsGone() && leads("xx@corp.example", "a:one")(s)
+	})
+	src.batches <- Batch{Cookie: []byte("3"), At: time.Now(), Changes: []Change{{"a:two", e("two", "two@corp.example", "xx@corp.example")}}}
+	wait("two has it", leads("xx@corp.example", "a:two"))
+	src.batches <- Batch{Cookie: []byte("4"), At: time.Now(), Changes: []Change{{"a:two", e("two", "two@corp.example")}}}
+	wait("nobody has it", leads("xx@corp.example", ""))
+	wait("one gets the rest", leads("one@corp.example", "a:one"))
+}

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
+
+	"dirpost/internal/envelope"
 )
 
 // feeding is one source under one lease.
@@ -210,7 +213,55 @@ func (g *feeding) changes(b Batch) (changes []Change, h hold) {
 			changes = appendLogin(changes, l, key, e)
 		}
 	}
-	return changes, h
+	return append(changes, given(s, changes)...), h
+}
+
+// given takes addresses from those who have left and whose addresses somebody else
+// has got by changes. From then on these are that person's: mail must not go back to
+// who had them before, also when they are taken away again.
+func given(s *Snapshot, changes []Change) []Change {
+	var order []Key
+	left := make(map[Key]*Entry)
+	changed := func(key Key) bool { return slices.ContainsFunc(changes, func(c Change) bool { return c.Key == key }) }
+	for _, c := range changes {
+		if c.Entry == nil || c.Entry.IsGone() {
+			continue
+		}
+		for a := range c.Entry.addresses() {
+			for _, found := range s.candidates(byFormer, a.Key()) {
+				e := mustUnpack(found.node.packed)
+				if l := left[e.Key]; l != nil {
+					e = l
+				}
+				if !e.IsGone() || !e.hasAddress(a.Key()) || changed(e.Key) {
+					continue
+				}
+				if left[e.Key] == nil {
+					order = append(order, e.Key)
+				}
+				left[e.Key] = e.without(a.Key())
+			}
+		}
+	}
+	var out []Change
+	for _, key := range order {
+		out = append(out, Change{key, left[key]})
+	}
+	return out
+}
+
+// without returns e without an address. Where that was the primary one, the next is.
+func (e *Entry) without(address string) *Entry {
+	less := *e
+	less.packed = ""
+	less.Aliases = slices.DeleteFunc(slices.Clone(e.Aliases), func(a envelope.Address) bool { return a.Key() == address })
+	if e.Primary.Key() == address {
+		less.Primary = envelope.Address{}
+		if len(less.Aliases) > 0 {
+			less.Primary, less.Aliases = less.Aliases[0], less.Aliases[1:]
+		}
+	}
+	return &less
 }
 
 // vanished adds the entries that the comparison has not named.
