@@ -36,19 +36,12 @@ confirmed them with --accept: mail for it waits at its senders. When the rules
 change, those whose mailbox would not be here any more wait in the same way.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			file, err := readConfig(*path)
-			if err != nil {
-				return err
-			}
-			db, err := openDatabase(c.Context(), file, newLogger(file.Log, std.err))
-			if err != nil {
-				return err
-			}
-			defer db.Close()
-			if len(args) == 1 {
-				return o.person(c.Context(), file, db, args[0], std)
-			}
-			return o.run(c.Context(), file, db, std)
+			return withReplica(c.Context(), *path, std, func(ctx context.Context, file *File, db *postgres.DB) error {
+				if len(args) == 1 {
+					return o.person(ctx, file, db, args[0], std)
+				}
+				return o.run(ctx, file, db, std)
+			})
 		},
 	}
 	c.Flags().BoolVar(&o.accept, "accept", false, "confirm the numbers: take mail for these domains")
@@ -79,10 +72,7 @@ func (o checkOptions) run(ctx context.Context, file *File, db *postgres.DB, std 
 		}
 		waiting = nil
 	}
-	findings, err := file.lint(ctx, s, std)
-	if err != nil {
-		return err
-	}
+	findings := file.lint(ctx, s, std)
 	if o.asJSON {
 		return errors.Join(reportCensusJSON(seen, waiting, findings, std), reportContestsJSON(s, std))
 	}
@@ -90,17 +80,17 @@ func (o checkOptions) run(ctx context.Context, file *File, db *postgres.DB, std 
 }
 
 // lint looks for mistakes in the replica, and for values that cannot be read in
-// the directories.
-func (f *File) lint(ctx context.Context, s *directory.Snapshot, std streams) ([]directory.Finding, error) {
+// the directories. One that is away is a finding: the replica is there all the same.
+func (f *File) lint(ctx context.Context, s *directory.Snapshot, std streams) []directory.Finding {
 	findings := s.Lint()
 	_, problems, err := f.readDirectories(ctx, nil, std)
 	if err != nil {
-		return nil, err
+		findings = append(findings, directory.Finding{What: "directory away", Text: err.Error()})
 	}
 	for _, p := range problems {
 		findings = append(findings, directory.Finding{What: "unreadable value", Of: p.DN, Text: p.Err.Error(), DNs: []string{p.DN}})
 	}
-	return findings, nil
+	return findings
 }
 
 // person says what somebody could write of what mail reads.

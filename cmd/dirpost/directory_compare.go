@@ -25,7 +25,11 @@ changes are followed there is no difference, or one of the last second. The exit
 status is 1 where there are differences.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return withDirectory(c.Context(), *path, std, func(ctx context.Context, file *File, db *postgres.DB, s *directory.Snapshot) error {
+			return withReplica(c.Context(), *path, std, func(ctx context.Context, file *File, db *postgres.DB) error {
+				s, err := replicaOf(ctx, file, db)
+				if err != nil {
+					return err
+				}
 				next, _, err := file.readDirectories(ctx, nil, std)
 				if err != nil {
 					return err
@@ -53,9 +57,11 @@ difference from now. It writes nothing anywhere.`,
 			if (len(args) == 1) == (other != "") {
 				return errors.New("name a file of changes, or another configuration with --new")
 			}
-			return withDirectory(c.Context(), *path, std, func(ctx context.Context, file *File, _ *postgres.DB, _ *directory.Snapshot) error {
-				return simulate(ctx, file, args, other, asJSON, std)
-			})
+			file, err := readConfig(*path)
+			if err != nil {
+				return err
+			}
+			return simulate(c.Context(), file, args, other, asJSON, std)
 		},
 	}
 	c.Flags().StringVar(&other, "new", "", "another configuration file instead of changes")
@@ -93,24 +99,6 @@ func simulate(ctx context.Context, file *File, args []string, other string, asJS
 		return nil // differences are what was asked for
 	}
 	return err
-}
-
-// withDirectory opens the configuration, the database and the replica.
-func withDirectory(ctx context.Context, path string, std streams, f func(context.Context, *File, *postgres.DB, *directory.Snapshot) error) error {
-	file, err := readConfig(path)
-	if err != nil {
-		return err
-	}
-	db, err := openDatabase(ctx, file, newLogger(file.Log, std.err))
-	if err != nil {
-		return err
-	}
-	defer db.Close()
-	s, err := replicaOf(ctx, file, db)
-	if err != nil {
-		return err
-	}
-	return f(ctx, file, db, s)
 }
 
 // readDirectories reads all directories now, changed by changes, by the rules of

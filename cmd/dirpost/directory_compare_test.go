@@ -34,6 +34,13 @@ uid: new
 cn: New
 sn: New
 mail: new@corp.example
+
+dn: uid=foreign,dc=branch,dc=example
+objectClass: inetOrgPerson
+uid: foreign
+cn: Foreign
+sn: Foreign
+mail: foreign@corp.example
 `), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -43,6 +50,9 @@ mail: new@corp.example
 		if !strings.Contains(lines, want) {
 			t.Errorf("simulate does not say %q:\n%s", want, out)
 		}
+	}
+	if strings.Contains(out, "foreign@corp.example") {
+		t.Errorf("simulate takes an entry of another directory:\n%s", out)
 	}
 	other := filepath.Join(s.dir, "new.toml")
 	b, err := os.ReadFile(s.config)
@@ -74,4 +84,10 @@ mail: new@corp.example
 	if out := s.command(0, "directory", "check", "bob", "--password-file", password); !strings.Contains(out, "uid=bob") || strings.Contains(out, s.slapd.UserPassword) {
 		t.Errorf("check bob: %s", out)
 	}
+	// The replica can be counted while the directory is away.
+	s.slapd.Stop()
+	if out := s.command(0, "directory", "check"); !strings.Contains(out, "takes mail") || !strings.Contains(out, "directory away") {
+		t.Errorf("check while the directory is away: %s", out)
+	}
+	s.slapd.Start(t)
 }

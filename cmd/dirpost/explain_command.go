@@ -34,16 +34,9 @@ configuration are those of now.`,
   dirpost explain alice@example.com --at 3h --json`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			file, err := readConfig(*path)
-			if err != nil {
-				return err
-			}
-			db, err := openDatabase(c.Context(), file, newLogger(file.Log, std.err))
-			if err != nil {
-				return err
-			}
-			defer db.Close()
-			return o.run(c.Context(), file, db, args[0], std)
+			return withReplica(c.Context(), *path, std, func(ctx context.Context, file *File, db *postgres.DB) error {
+				return o.run(ctx, file, db, args[0], std)
+			})
 		},
 	}
 	f := c.Flags()

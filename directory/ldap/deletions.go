@@ -146,14 +146,10 @@ func (r *reread) judge(ctx context.Context, snapshot *directory.Snapshot) error 
 	gone := map[directory.Key]struct{}{}
 	named := directory.Batch{Begin: true}
 	for len(r.queue) > 0 {
-		n := min(len(r.queue), rereadSize)
-		list := r.queue[:n]
-		r.queue = r.queue[n:]
-		changes, err := r.read(ctx, list)
+		changes, err := r.next(ctx)
 		if err != nil {
 			return err
 		}
-		r.follow(changes)
 		for _, c := range changes {
 			if c.Entry == nil {
 				gone[c.Key] = struct{}{}

@@ -1,7 +1,6 @@
 package ldap
 
 import (
-	"maps"
 	"slices"
 
 	"dirpost/directory"
@@ -121,14 +120,4 @@ func (p *profile) factsOf() []string {
 	}
 	slices.Sort(facts)
 	return slices.Compact(facts)
-}
-
-// SourcesOf returns where the profile of a preset reads each logical field from,
-// nil for a preset that there is not. It is what the configuration may replace.
-func SourcesOf(preset string) map[string][]string {
-	p := profileOf(preset)
-	if p == nil {
-		return nil
-	}
-	return maps.Clone(p.sources())
 }

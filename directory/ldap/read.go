@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"log/slog"
+	"strings"
 
 	"github.com/go-ldap/ldap/v3"
 
@@ -26,7 +27,7 @@ type Problem struct {
 }
 
 // Read reads the whole directory once, changed by what changes say should be done
-// to it: nothing is written. It is for reports, and keeps everything in memory.
+// to it, as far as they are about entries below its base: nothing is written. It is for reports, and keeps everything in memory.
 func (c *Client) Read(ctx context.Context, log *slog.Logger, changes []LDIFChange) (Reading, error) {
 	if _, err := c.Choice(ctx); err != nil { // the mapping must be settled
 		return Reading{}, err
@@ -57,6 +58,9 @@ func (c *Client) Read(ctx context.Context, log *slog.Logger, changes []LDIFChang
 		return Reading{}, fmt.Errorf("read directory %q: %w", c.cfg.Name, err)
 	}
 	for _, change := range changes {
+		if !c.holds(change.DN) {
+			continue // of another directory
+		}
 		added, cerr := raw.apply(change)
 		if cerr != nil {
 			return Reading{}, cerr
@@ -73,6 +77,12 @@ func (c *Client) Read(ctx context.Context, log *slog.Logger, changes []LDIFChang
 		r.add(&b, le, known[le])
 	}
 	return r, nil
+}
+
+// holds reports whether a DN stands in the directory.
+func (c *Client) holds(dn string) bool {
+	dn, base := directory.NormalizeDN(dn), directory.NormalizeDN(c.cfg.Base)
+	return dn == base || strings.HasSuffix(dn, ","+base)
 }
 
 // add maps one entry. One that the directory does not know yet has no identifier

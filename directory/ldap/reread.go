@@ -193,14 +193,10 @@ func (r *reread) identifiers(ctx context.Context, base, filter string) error {
 // finish reads the queue, hands everything over, and with it the cookie.
 func (r *reread) finish(ctx context.Context, cookie []byte) error {
 	for len(r.queue) > 0 {
-		n := min(len(r.queue), rereadSize)
-		list := r.queue[:n]
-		r.queue = r.queue[n:]
-		changes, err := r.read(ctx, list)
+		changes, err := r.next(ctx)
 		if err != nil {
 			return err
 		}
-		r.follow(changes)
 		r.batch.Changes = append(r.batch.Changes, changes...)
 		if len(r.batch.Changes) >= batchSize && len(r.queue) > 0 {
 			if err := r.emit(ctx, r.batch); err != nil {
@@ -211,6 +207,18 @@ func (r *reread) finish(ctx context.Context, cookie []byte) error {
 	}
 	r.batch.Cookie = cookie
 	return r.emit(ctx, r.batch)
+}
+
+// next reads the front of the queue, and queues what follows from it.
+func (r *reread) next(ctx context.Context) ([]directory.Change, error) {
+	n := min(len(r.queue), rereadSize)
+	list := r.queue[:n]
+	r.queue = r.queue[n:]
+	changes, err := r.read(ctx, list)
+	if err == nil {
+		r.follow(changes)
+	}
+	return changes, err
 }
 
 // read reads a part of the queue.
