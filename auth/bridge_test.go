@@ -107,7 +107,7 @@ var client = Conn{Protocol: "imap", Client: netip.MustParseAddr("192.0.2.7"), TL
 func newBridge(cfg Config) (*Bridge, *verifier, *directory.Live, *events) {
 	live := directory.NewLive(directory.NewSnapshot([]string{"corp.example"}, people()))
 	v, log := &verifier{}, &events{}
-	return New(cfg, live, map[string]Verifier{"corp": v}, log), v, live, log
+	return New(cfg, live, Parts{Verifiers: map[string]Verifier{"corp": v}}, log), v, live, log
 }
 
 func TestLogin(t *testing.T) {
@@ -343,7 +343,7 @@ func TestMemoryBounded(t *testing.T) {
 func TestUnknownWhileStale(t *testing.T) {
 	t.Parallel()
 	live := directory.Open(directory.Rules{Domains: []string{"corp.example"}})
-	b := New(Config{FailureTime: time.Nanosecond}, live, nil, &events{})
+	b := New(Config{FailureTime: time.Nanosecond}, live, Parts{}, &events{})
 	_, err := b.Login(t.Context(), client, "alice", "right")
 	if st := envelope.StatusOf(err); st != envelope.StatusAuthAway {
 		t.Errorf("got %v, want 454 4.7.0", st)

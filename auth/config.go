@@ -2,6 +2,7 @@ package auth
 
 import (
 	"errors"
+	"net/netip"
 	"time"
 )
 
@@ -30,6 +31,9 @@ type Config struct {
 	// and 10 s.
 	GuessBurst int
 	GuessEvery time.Duration
+	// Inside are the networks of the house. nil means that nobody has said which
+	// they are: then every network counts as one. See Door.
+	Inside []netip.Prefix
 }
 
 func (c Config) withDefaults() Config {

@@ -3,6 +3,12 @@
 // directory snapshot and lets the directory itself judge the password, by a
 // bind with the DN that was found and never with the name that was typed.
 //
+// A mechanism proves who somebody is (mechanism.go has the table of them). What
+// follows from it is the same for all and stands in one place, Bridge.enter: the
+// state of the account, policies, the protocol, on whose behalf, the audit, and
+// when a refusal is answered. What a mechanism judges with is a part of its own,
+// below this package (Parts).
+//
 // # Standards
 //
 // RFC 4422 (SASL), RFC 4616 (PLAIN), RFC 4954 (SMTP AUTH), RFC 5530 and

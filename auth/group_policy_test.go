@@ -21,7 +21,7 @@ func TestGroupPolicy(t *testing.T) {
 	}
 	live.Apply(1, []directory.Change{{Key: alice.Key, Entry: alice}, group("desk"), group("barred")})
 	live.Confirm(time.Now())
-	b := New(Config{FailureTime: time.Nanosecond, GuessBurst: 100}, live, map[string]Verifier{"corp": &verifier{}}, &events{})
+	b := New(Config{FailureTime: time.Nanosecond, GuessBurst: 100}, live, Parts{Verifiers: map[string]Verifier{"corp": &verifier{}}}, &events{})
 	conn := client
 	conn.Protocol = "imap"
 	id, err := b.Login(t.Context(), conn, "alice", "right")

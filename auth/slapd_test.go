@@ -65,7 +65,7 @@ func corp(t testing.TB, cfg Config) (*Bridge, *testenv.SlapdServer) {
 			t.Fatal("the directory was never complete")
 		}
 	}
-	return New(cfg, live, map[string]Verifier{"corp": c}, silent{}), s
+	return New(cfg, live, Parts{Verifiers: map[string]Verifier{"corp": c}}, silent{}), s
 }
 
 // Everything that a login needs, on the real parts.

@@ -2,6 +2,8 @@ package auth
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"log/slog"
 	"net/netip"
 
@@ -18,6 +20,7 @@ type Identity struct {
 	// Mechanism is the SASL mechanism, "LOGIN" for IMAP LOGIN, "USER" for
 	// POP3 USER/PASS.
 	Mechanism string
+	Proof     Proof // of what kind the proof was
 }
 
 // Conn is what the bridge must know of a connection.
@@ -26,6 +29,12 @@ type Conn struct {
 	Client   netip.Addr // the connected side
 	TLS      bool
 	Session  string // id of the session in the log
+	// State is the TLS connection: what channel bindings are made of and the
+	// client's certificate. nil in clear, and where TLS ends before us.
+	State *tls.ConnectionState
+	// Certificate is the one that the client was shown, for channel bindings of
+	// type tls-server-end-point (RFC 5929 §4). nil where State is.
+	Certificate *x509.Certificate
 }
 
 // Verifier judges a password by the directory itself (LDAP bind with the

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -264,6 +265,10 @@ func (c *Conn) TLSState() tls.ConnectionState {
 	}
 	return c.tls.ConnectionState()
 }
+
+// Certificate is the one that the client was shown; nil in clear, or where the
+// configuration's certificates are not those of a tlsconf.Store.
+func (c *Conn) Certificate() *x509.Certificate { return c.sock.shown }
 
 // StartTLS flushes the output, with the consent to TLS in it, and shakes hands.
 // After an error the connection is of no more use: going on in clear would be

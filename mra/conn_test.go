@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"dirpost/auth"
 	"errors"
 	"io"
 	"log/slog"
@@ -16,7 +15,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"dirpost/auth"
 	"dirpost/internal/testenv"
+	"dirpost/internal/tlsconf"
 )
 
 // tcpPair is a connection over the loopback, which can be parked.
@@ -337,5 +338,37 @@ func TestShutdownIsNotMissed(t *testing.T) {
 		done()
 		client.Close()
 		server.Close()
+	}
+}
+
+// The SASL bridge learns of TLS what channel bindings are made of.
+func TestAuthConn(t *testing.T) {
+	t.Parallel()
+	cert := testenv.Certificate(t, "mail.corp.example")
+	store, err := tlsconf.Open(tlsconf.Config{Pairs: []tlsconf.Pair{{CertFile: cert.CertFile, KeyFile: cert.KeyFile}}}, testLog())
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, server := tcpPair(t)
+	c := NewConn(server, store.Config(), "s", testLog())
+	if a := c.AuthConn("imap"); a.Protocol != "imap" || a.TLS || a.State != nil || a.Certificate != nil || a.Client != c.Client.Addr() || a.Session != "s" {
+		t.Errorf("in clear: %+v", a)
+	}
+	secure := tls.Client(client, &tls.Config{RootCAs: cert.Pool, ServerName: "mail.corp.example"})
+	done := make(chan error, 1)
+	go func() { done <- secure.Handshake() }()
+	if err := errors.Join(c.StartTLS(t.Context()), <-done); err != nil {
+		t.Fatal(err)
+	}
+	a, theirs := c.AuthConn("imap"), secure.ConnectionState()
+	if !a.TLS || a.State == nil || a.Certificate == nil || !a.Certificate.Equal(theirs.PeerCertificates[0]) {
+		t.Fatalf("by TLS: %+v", a)
+	}
+	// RFC 9266 §3: tls-exporter.
+	const label = "EXPORTER-Channel-Binding"
+	ours, err1 := a.State.ExportKeyingMaterial(label, nil, 32)
+	his, err2 := theirs.ExportKeyingMaterial(label, nil, 32)
+	if err := errors.Join(err1, err2); err != nil || !bytes.Equal(ours, his) {
+		t.Errorf("the channel binding differs: %v", err)
 	}
 }

@@ -21,6 +21,16 @@ type RevokedError struct {
 // Error says so.
 func (e *RevokedError) Error() string { return "login revoked: " + e.Reason }
 
+// AuthConn is what the SASL bridge must know of c, on which protocol is spoken.
+func (c *Conn) AuthConn(protocol string) auth.Conn {
+	a := auth.Conn{Protocol: protocol, Client: c.Client.Addr(), TLS: c.IsTLS(), Session: c.Session}
+	if a.TLS {
+		state := c.TLSState()
+		a.State, a.Certificate = &state, c.Certificate()
+	}
+	return a
+}
+
 // Watcher is what Admit needs of the SASL bridge.
 type Watcher interface {
 	// Watch calls f when id may no longer be logged in.
@@ -65,11 +75,14 @@ func Authenticate(ctx context.Context, x auth.Exchange, initial []byte, prompt f
 		}
 		// A mechanism that is done with data left to say has it acknowledged by an
 		// empty response (RFC 4422 §3.7), since neither protocol can send data
-		// with success.
+		// with success (RFC 5034 §4, RFC 9051 §6.2.2).
 		if !done || len(challenge) > 0 {
 			if response, err = prompt(challenge); err != nil {
 				return nil, err
 			}
+		}
+		if done && len(response) > 0 && len(challenge) > 0 {
+			return nil, auth.ErrMalformed
 		}
 		if done {
 			return x.Identity(), nil

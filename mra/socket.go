@@ -1,6 +1,7 @@
 package mra
 
 import (
+	"crypto/x509"
 	"errors"
 	"net"
 	"os"
@@ -24,6 +25,8 @@ type socket struct {
 	waiting  bool      // Conn.Wait holds the deadline
 	closing  bool      // leave the deadlines as they are
 	err      error     // of a read that ran out of time
+
+	shown *x509.Certificate // to the client, by TLS
 }
 
 func newSocket(conn net.Conn) *socket {
@@ -36,6 +39,9 @@ func newSocket(conn net.Conn) *socket {
 	}
 	return s
 }
+
+// Present implements tlsconf.Presenter.
+func (s *socket) Present(leaf *x509.Certificate) { s.shown = leaf }
 
 // Read reads what is there, and waits for readTimeout at most.
 func (s *socket) Read(p []byte) (int, error) {

@@ -43,6 +43,7 @@ check', 'dirpost migrate', 'dirpost serve', 'dirpost directory check --accept'.`
 		queueCommand(path, std),
 		mailboxCommand(path, std),
 		directoryCommand(path, std),
+		authCommand(path, std),
 		joinCommand(path, std),
 		dkimCommand(path, std),
 		dnsCommand(path, std),

@@ -146,6 +146,7 @@ type AuthSection struct {
 	PlaintextLoopback bool     `toml:"plaintext_loopback"`
 	Remember          Duration `toml:"remember"`
 	FailureTime       Duration `toml:"failure_time"`
+	Inside            []string `toml:"inside"`
 }
 
 // TLSSection is [tls].
@@ -388,6 +389,9 @@ func (f *File) validate() error {
 	}
 	if err := (mda.Config{Subaddress: f.MDA.Subaddress}).Validate(); err != nil {
 		bad("mda", "%v", err)
+	}
+	if _, err := f.Auth.config(); err != nil {
+		bad("auth", "%v", err)
 	}
 	errs = append(errs, f.validateDirectories()...)
 	errs = append(errs, f.validateListeners()...)

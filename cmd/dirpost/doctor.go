@@ -240,6 +240,16 @@ func (d *doctor) database(ctx context.Context, db *postgres.DB) {
 
 // replicaOf reads the copy of the directory in the database.
 func replicaOf(ctx context.Context, f *File, db *postgres.DB) (*directory.Snapshot, error) {
+	live, err := replicaLive(ctx, f, db)
+	if err != nil {
+		return nil, err
+	}
+	return live.Snapshot(), nil
+}
+
+// replicaLive is replicaOf for what wants a directory that may change; this one does
+// not.
+func replicaLive(ctx context.Context, f *File, db *postgres.DB) (*directory.Live, error) {
 	rules, err := f.rules()
 	if err != nil {
 		return nil, err
@@ -249,7 +259,7 @@ func replicaOf(ctx context.Context, f *File, db *postgres.DB) (*directory.Snapsh
 	if err := directory.NewFeeder(db, live, nil, bus.New(db, log), "command", log).Load(ctx); err != nil {
 		return nil, fmt.Errorf("read the replica of the directory: %w", err)
 	}
-	return live.Snapshot(), nil
+	return live, nil
 }
 
 // replica looks at the copy of the directory in the database.

@@ -179,12 +179,12 @@ func (n *node) buildAuth(context.Context) error {
 	if !n.has(roleMSA, roleIMAP, rolePOP, roleHTTP) {
 		return nil
 	}
-	a := n.file.Auth
-	c := auth.Config{PlaintextLoopback: a.PlaintextLoopback, Remember: time.Duration(a.Remember), FailureTime: time.Duration(a.FailureTime)}
-	if err := c.Validate(); err != nil {
+	c, err := n.file.Auth.config()
+	if err != nil {
 		return fmt.Errorf("auth: %w", err)
 	}
-	n.auth = auth.New(c, n.live, n.verifiers, n.events)
+	parts := auth.Parts{Verifiers: n.verifiers}
+	n.auth = auth.New(c, n.live, parts, n.events)
 	n.closers = append(n.closers, n.bus.Subscribe(bus.TopicKill, func(person string) {
 		if sessions := n.auth.LogOut(directory.Key(person), "logged out by the administrator"); sessions > 0 {
 			n.log.Info("person logged out", "user", person, "count", sessions)

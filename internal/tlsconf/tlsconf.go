@@ -3,6 +3,7 @@ package tlsconf
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -181,8 +182,9 @@ func (s *Store) Expiry() time.Time {
 // and lasts as long as the store: what changes is behind it.
 func (s *Store) Config() *tls.Config {
 	return &tls.Config{
-		MinVersion:     tls.VersionTLS12,
-		GetCertificate: s.certificate,
+		MinVersion:         tls.VersionTLS12,
+		GetCertificate:     s.certificate,
+		GetConfigForClient: s.present,
 		// Of TLS 1.2 what has forward secrecy and an AEAD (RFC 9325 §4.2); TLS 1.3
 		// has nothing else.
 		CipherSuites: []uint16{
@@ -191,6 +193,28 @@ func (s *Store) Config() *tls.Config {
 			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 		},
 	}
+}
+
+// A Presenter is a connection below TLS that wants to know which certificate its
+// client is shown: crypto/tls does not tell, and channel bindings need it
+// (RFC 5929 §4).
+type Presenter interface {
+	// Present is called during each handshake, before the certificate is sent.
+	Present(leaf *x509.Certificate)
+}
+
+// present tells a Presenter which certificate it is. It is called for a session
+// that is resumed too, where no certificate is sent: then it is the one that would
+// be, which is that of the first handshake unless it was changed since.
+func (s *Store) present(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	if p, ok := hello.Conn.(Presenter); ok {
+		cert, err := s.certificate(hello)
+		if err != nil {
+			return nil, err
+		}
+		p.Present(cert.Leaf)
+	}
+	return nil, nil
 }
 
 // certificate chooses for one handshake: the first certificate that the client

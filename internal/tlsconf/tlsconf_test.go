@@ -2,6 +2,7 @@ package tlsconf
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"log/slog"
 	"net"
@@ -130,5 +131,40 @@ func TestValidate(t *testing.T) {
 	}
 	if _, err := Open(Config{Pairs: []Pair{{"/nowhere/cert", "/nowhere/key"}}}, slog.New(slog.DiscardHandler)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("missing file: %v", err)
+	}
+}
+
+// shown is a connection that is told what its client is shown.
+type shown struct {
+	net.Conn
+	leaf *x509.Certificate
+}
+
+func (s *shown) Present(leaf *x509.Certificate) { s.leaf = leaf }
+
+// A connection learns its certificate, in a session that is resumed too.
+func TestPresent(t *testing.T) {
+	t.Parallel()
+	s := open(t, testenv.Certificate(t, "mail.corp.example"), testenv.Certificate(t, "imap.corp.example"))
+	config := s.Config()
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		client := &tls.Config{ServerName: "imap.corp.example", InsecureSkipVerify: true, MaxVersion: version, ClientSessionCache: tls.NewLRUClientSessionCache(1)}
+		for resumed := range 2 {
+			a, b := net.Pipe()
+			below := &shown{Conn: b}
+			server := tls.Server(below, config)
+			go func() {
+				_, _ = server.Write([]byte("x")) // with it come the tickets of TLS 1.3
+			}()
+			c := tls.Client(a, client)
+			if _, err := c.Read(make([]byte, 1)); err != nil {
+				t.Fatal(err)
+			}
+			if st := c.ConnectionState(); st.DidResume != (resumed == 1) || below.leaf == nil || !below.leaf.Equal(st.PeerCertificates[0]) {
+				t.Errorf("%s, resumed %v: shown %v", tls.VersionName(version), st.DidResume, below.leaf)
+			}
+			a.Close()
+			b.Close()
+		}
 	}
 }

@@ -76,7 +76,7 @@ func (c *conn) proceed() error {
 
 // authConn is what the SASL bridge must know of the connection.
 func (c *conn) authConn() auth.Conn {
-	return auth.Conn{Protocol: "imap", Client: c.mc.Client.Addr(), TLS: c.mc.IsTLS(), Session: c.mc.Session}
+	return c.mc.AuthConn("imap")
 }
 
 // entry is the person's entry in the directory as it is now. It is taken once

@@ -78,6 +78,9 @@ func (b *bridge) Start(_ context.Context, c auth.Conn, mech string) (auth.Exchan
 	if b.Mechanisms(c) == nil {
 		return nil, errPolicy
 	}
+	if mech == "ECHO" {
+		return &echo{id: &auth.Identity{Person: b.live.Snapshot().ByLogin("p1").Key, Mechanism: mech}}, nil
+	}
 	if mech != "PLAIN" {
 		return nil, envelope.Because(envelope.Status{Code: 504, Enhanced: "5.5.4", Text: "Unknown mechanism", IMAP: "CANNOT"}, nil)
 	}
@@ -99,6 +102,28 @@ func (b *bridge) revoke(k directory.Key) {
 		f("test")
 	}
 }
+
+// echo is a mechanism of two rounds that ends with data of the server, as SCRAM
+// does: it wants what it said, and then the length of a large token.
+type echo struct {
+	id    *auth.Identity
+	round int
+}
+
+func (e *echo) Next(_ context.Context, response []byte) ([]byte, bool, error) {
+	e.round++
+	switch {
+	case e.round == 1 && response == nil:
+		return []byte("say it"), false, nil
+	case e.round <= 2 && string(response) == "say it":
+		return []byte("now a ticket"), false, nil
+	case e.round <= 3 && len(response) == 12<<10:
+		return []byte("verified"), true, nil
+	}
+	return nil, false, envelope.Because(envelope.StatusCredentials, nil)
+}
+
+func (e *echo) Identity() *auth.Identity { return e.id }
 
 // plain is the mechanism PLAIN (RFC 4616).
 type plain struct {

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"dirpost/auth"
@@ -19,7 +20,7 @@ var errCancelled = errors.New("authentication cancelled")
 
 // authConn is what the SASL bridge must know of the connection.
 func (c *conn) authConn() auth.Conn {
-	return auth.Conn{Protocol: "pop3", Client: c.mc.Client.Addr(), TLS: c.mc.IsTLS(), Session: c.mc.Session}
+	return c.mc.AuthConn("pop3")
 }
 
 // capa lists what the server can do (RFC 2449 §5). The list is the same in both
@@ -34,9 +35,12 @@ func capa(c *conn, _ [][]byte) error {
 		"AUTH-RESP-CODE\r\n" + // RFC 3206 §6
 		"PIPELINING\r\n" + // RFC 2449 §6.6
 		"EXPIRE NEVER\r\n") // RFC 2449 §6.7
-	if mechs := c.srv.bridge.Mechanisms(c.authConn()); len(mechs) > 0 {
-		w.WriteString("USER\r\n" + // RFC 2449 §6.2
-			"SASL " + strings.Join(mechs, " ") + "\r\n") // RFC 5034 §3
+	mechs := c.srv.bridge.Mechanisms(c.authConn())
+	if takesPasswords(mechs) {
+		w.WriteString("USER\r\n") // RFC 2449 §6.2
+	}
+	if len(mechs) > 0 {
+		w.WriteString("SASL " + strings.Join(mechs, " ") + "\r\n") // RFC 5034 §3
 	}
 	if c.mc.CanStartTLS() {
 		w.WriteString("STLS\r\n") // RFC 2595 §4
@@ -60,11 +64,15 @@ func stls(c *conn, _ [][]byte) error {
 	return c.mc.StartTLS(c.ctx)
 }
 
+// takesPasswords reports whether a password would be taken in some way: then
+// USER and PASS do what PLAIN does.
+func takesPasswords(mechs []string) bool { return slices.Contains(mechs, "PLAIN") }
+
 // user takes a name (RFC 1939 §7). It is judged together with the password.
 func user(c *conn, args [][]byte) error {
 	name := string(args[0])
 	switch {
-	case len(c.srv.bridge.Mechanisms(c.authConn())) == 0:
+	case !c.mc.IsTLS() && len(c.srv.bridge.Mechanisms(c.authConn())) == 0:
 		c.say(auth.ErrPolicy.Status)
 	case name == "":
 		c.wrong("A name is wanted")

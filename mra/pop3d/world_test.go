@@ -75,9 +75,40 @@ func worldOn(t testing.TB, db *postgres.DB) *world {
 		client:    netip.MustParseAddrPort("127.0.0.1:4711"),
 	}
 	st := store.New(db, w.blobs, nil, slog.New(slog.DiscardHandler))
-	bridge := auth.New(auth.Config{PlaintextLoopback: true, FailureTime: time.Millisecond}, w.live, map[string]auth.Verifier{"corp": w}, event.Discard)
-	w.Server = New(Config{}, st, bridge, event.Discard)
+	bridge := auth.New(auth.Config{PlaintextLoopback: true, FailureTime: time.Millisecond}, w.live, auth.Parts{Verifiers: map[string]auth.Verifier{"corp": w}}, event.Discard)
+	w.Server = New(Config{}, st, echoing{bridge}, event.Discard)
 	return w
+}
+
+// echoing is the bridge with one mechanism more.
+type echoing struct{ *auth.Bridge }
+
+func (e echoing) Start(ctx context.Context, c auth.Conn, mech string) (auth.Exchange, error) {
+	if mech == "ECHO" {
+		return &echo{}, nil
+	}
+	return e.Bridge.Start(ctx, c, mech)
+}
+
+// echo is a mechanism of two rounds that ends with data of the server, as SCRAM
+// does: it wants what it said, and then the length of a large token.
+type echo struct{ round int }
+
+func (e *echo) Next(_ context.Context, response []byte) ([]byte, bool, error) {
+	e.round++
+	switch {
+	case e.round == 1 && response == nil:
+		return []byte("say it"), false, nil
+	case e.round <= 2 && string(response) == "say it":
+		return []byte("now a ticket"), false, nil
+	case e.round <= 3 && len(response) == 12<<10:
+		return []byte("verified"), true, nil
+	}
+	return nil, false, envelope.Because(envelope.StatusCredentials, nil)
+}
+
+func (e *echo) Identity() *auth.Identity {
+	return &auth.Identity{Person: "corp:alice", Address: person("alice").Primary, Mechanism: "ECHO"}
 }
 
 // deliver puts a message, header and body, into somebody's INBOX.

@@ -3,6 +3,7 @@ package smtpd
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"log/slog"
@@ -26,7 +27,12 @@ var (
 
 // authConn is what the bridge must know of c.
 func (c *conn) authConn() auth.Conn {
-	return auth.Conn{Protocol: "smtp", Client: c.facts.Addr, TLS: c.client.TLS != "", Session: c.client.Session}
+	a := auth.Conn{Protocol: "smtp", Client: c.facts.Addr, TLS: c.client.TLS != "", Session: c.client.Session}
+	if tc, ok := c.nc.(*tls.Conn); ok {
+		state := tc.ConnectionState()
+		a.State, a.Certificate = &state, c.shown
+	}
+	return a
 }
 
 // mechanisms lists what EHLO offers: nothing on an MX, and nothing once somebody
@@ -71,6 +77,9 @@ func authenticate(ctx context.Context, c *conn, arg []byte) error {
 			return c.authFailed(ctx, err)
 		}
 		if done { // RFC 4954 §4: data with success need an empty response
+			if len(response) > 0 {
+				return c.authFailed(ctx, auth.ErrMalformed)
+			}
 			break
 		}
 	}

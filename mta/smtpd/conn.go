@@ -3,6 +3,7 @@ package smtpd
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -31,6 +32,8 @@ type conn struct {
 	nc  net.Conn // a *tls.Conn after STARTTLS
 	raw net.Conn
 	log *slog.Logger
+
+	shown *x509.Certificate // to the client, by TLS
 
 	in   input
 	out  []byte

@@ -155,6 +155,7 @@ type gate struct {
 
 	mu      sync.Mutex // guards the rest
 	watched func(reason string)
+	conn    auth.Conn // of the last Start
 }
 
 func (g *gate) Mechanisms(c auth.Conn) []string {
@@ -164,7 +165,10 @@ func (g *gate) Mechanisms(c auth.Conn) []string {
 	return []string{"PLAIN", "LOGIN", "ECHO"}
 }
 
-func (g *gate) Start(_ context.Context, _ auth.Conn, mech string) (auth.Exchange, error) {
+func (g *gate) Start(_ context.Context, c auth.Conn, mech string) (auth.Exchange, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.conn = c
 	return &exchange{mech: mech}, nil
 }
 

@@ -14,7 +14,9 @@ const (
 	// maxCommand is 512 (RFC 5321 §4.5.3.1.4) and what extensions add: SIZE 26,
 	// BODY 17, SMTPUTF8 10, DSN 114 on MAIL and 528 on RCPT, AUTH 507.
 	maxCommand = 2048
-	maxAuth    = 12288 // RFC 4954 §4
+	// maxAuth is more than the 12,288 of RFC 4954 §4: sasl.MaxResponse in base64,
+	// which is a Kerberos ticket of many groups, and some words.
+	maxAuth = 17 << 10
 	// maxDiscard is how much of a line that is too long is read and dropped.
 	maxDiscard = 64 << 10
 

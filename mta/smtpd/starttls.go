@@ -3,8 +3,10 @@ package smtpd
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
+	"net"
 	"time"
 
 	"dirpost/internal/envelope"
@@ -53,7 +55,7 @@ func (c *conn) startTLS(ctx context.Context) error {
 	if err := c.interrupted(); err != nil {
 		return err
 	}
-	tc := tls.Server(c.nc, c.srv.deps.TLS)
+	tc := tls.Server(&presenter{c.nc, c}, c.srv.deps.TLS)
 	if err := tc.HandshakeContext(ctx); err != nil {
 		return fmt.Errorf("tls handshake: %w", err)
 	}
@@ -63,3 +65,12 @@ func (c *conn) startTLS(ctx context.Context) error {
 	c.forgetLogin()
 	return nil
 }
+
+// presenter is the connection below TLS. It implements tlsconf.Presenter.
+type presenter struct {
+	net.Conn
+	c *conn
+}
+
+// Present takes note of the certificate that the client is shown.
+func (p *presenter) Present(leaf *x509.Certificate) { p.c.shown = leaf }

@@ -1,0 +1,120 @@
+package auth
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"dirpost/directory"
+)
+
+// Proof says how somebody has proved who they are.
+type Proof uint8
+
+// The kinds of proof.
+const (
+	ProofPassword    Proof = iota + 1 // the password of the domain
+	ProofAppPassword                  // a password that we have issued
+	ProofTicket                       // a Kerberos ticket
+	ProofToken                        // a token of an issuer that we trust
+	ProofCertificate                  // a client certificate
+)
+
+// String returns the word for p in the audit.
+func (p Proof) String() string {
+	words := [...]string{"none", "password", "app-password", "ticket", "token", "certificate"}
+	if int(p) < len(words) {
+		return words[p]
+	}
+	return "unknown"
+}
+
+// attempt is one login and what was found out about it: the state between a
+// mechanism's server and enter.
+type attempt struct {
+	mech             string
+	authzid, authcid string // as the client said them
+	pass             password
+
+	start  time.Time        // when the last response came
+	entry  *directory.Entry // who it is about; who it is, once the proof was right
+	proof  Proof
+	reason string  // class, for the audit only
+	how    string  // "bind", "memory", or "" when the directory was not asked
+	steps  *[]Step // of a Trial, nil for any other login
+}
+
+// enter is the one end of every login, by whatever mechanism. refused is why the
+// proof was not right; nil when a.entry has proved who it is, and what is left to
+// ask is whether the person may come in. It writes the audit. A refusal is kept
+// until FailureTime has passed since the credentials came, or the next multiple
+// of it where something was slower than that. A success leaves at once.
+func (b *Bridge) enter(ctx context.Context, c Conn, a *attempt, refused error) (id *Identity, err error) {
+	if err = refused; err == nil {
+		id, err = b.admit(c, a)
+	}
+	b.emit(ctx, c, a, err)
+	if err == nil {
+		return id, nil
+	}
+	answer := time.NewTimer(b.cfg.FailureTime - b.now().Sub(a.start)%b.cfg.FailureTime)
+	defer answer.Stop()
+	select {
+	case <-answer.C:
+	case <-ctx.Done():
+	}
+	return nil, err
+}
+
+// admit asks what is left when the proof was right, of the directory as it is
+// now: the state of the account where the directory does not enforce it at the
+// bind, policies, the protocol, and on whose behalf.
+func (b *Bridge) admit(c Conn, a *attempt) (*Identity, error) {
+	s := b.live.Snapshot()
+	e := s.ByKey(a.entry.Key)
+	if e == nil || e.Kind != directory.KindPerson || !s.Keeps(e) {
+		a.refuse("name", "no mailbox", "it is no person with a mailbox here any more")
+		return nil, ErrCredentials
+	}
+	switch state := e.LoginState(b.now()); {
+	case state == directory.StateDisabled, state == directory.StateGrace:
+		a.refuse("state", "disabled", "the account is %s", state)
+		return nil, ErrDisabled
+	case state == directory.StateExpired:
+		a.refuse("state", "expired", "the account has expired")
+		return nil, ErrDisabled
+	case state == directory.StateMustChange && a.proof == ProofPassword:
+		// It is the password that must be changed, and nothing but it.
+		a.refuse("state", "must-change", "the password must be changed first")
+		return nil, ErrExpired
+	}
+	a.step("state", true, "the account is %s", e.LoginState(b.now()))
+	limits := s.Limits(e)
+	if limits.NoLogin {
+		a.refuse("policy", "policy", "a policy of a group refuses logins")
+		return nil, ErrDisabled
+	}
+	if !limits.MayUseService(service(c.Protocol)) {
+		a.refuse("protocol", "service", "%s is not among the protocols of this person: %s", service(c.Protocol), strings.Join(limits.Services, ", "))
+		return nil, ErrAuthorization
+	}
+	a.step("protocol", true, "%s is allowed", service(c.Protocol))
+	if a.authzid != "" {
+		if as := s.ByLogin(a.authzid); as == nil || as.Key != e.Key {
+			a.refuse("on behalf", "authzid", "%s may not act as %s", a.authcid, a.authzid)
+			return nil, ErrAuthorization
+		}
+	}
+	return &Identity{Person: e.Key, Address: e.Primary, Name: e.DisplayName, Authcid: a.authcid, Mechanism: a.mech, Proof: a.proof}, nil
+}
+
+// service is the name of a protocol among the services of an entry.
+func service(protocol string) string {
+	switch protocol {
+	case "smtp":
+		return "submission"
+	case "managesieve":
+		return "sieve"
+	}
+	return protocol
+}

@@ -1,0 +1,53 @@
+package auth
+
+import (
+	"context"
+
+	"dirpost/auth/sasl"
+)
+
+// mechanism is one way to prove who one is.
+type mechanism struct {
+	name string // as registered with IANA, in capitals
+	// offered reports whether the mechanism would work now, at this door, on this
+	// connection, which is secure. It is asked for each list of capabilities.
+	offered func(b *Bridge, c Conn) bool
+	// start returns the server of one exchange, which writes into a what it learns.
+	start func(b *Bridge, c Conn, a *attempt) server
+}
+
+// server is the server's side of one exchange (RFC 4422 §5). It proves who
+// somebody is and decides nothing more: the state of the account, policies, on
+// whose behalf, the audit and the time of a refusal are Bridge.enter's.
+type server interface {
+	// Next takes a response, nil for none before the first challenge, of at most
+	// sasl.MaxResponse octets, and returns the next challenge; or that it is done,
+	// with data for the client if the mechanism has some (RFC 4422 §3.7), which are
+	// sent only if the person may enter.
+	//
+	// Done means that the attempt has in entry whose proof was right, in proof of
+	// what kind it was, and in authcid and authzid what was said. An error ends the
+	// exchange: one of this package, sasl.ErrMalformed, or a temporary one, with the
+	// attempt's reason for the audit.
+	Next(ctx context.Context, response []byte) (challenge []byte, done bool, err error)
+}
+
+// mechanisms are those there are, in order of preference: many clients take the
+// first one that they know, others the strongest, so that the list must be right
+// for both (offered).
+func mechanisms() []mechanism {
+	return []mechanism{
+		{sasl.Plain, (*Bridge).takesPasswords, startPassword}, // RFC 4616
+		{sasl.Login, (*Bridge).takesPasswords, startPassword}, // draft-murchison-sasl-login
+	}
+}
+
+// mechanism returns the one of a name in capitals, nil for none.
+func (b *Bridge) mechanism(name string) *mechanism {
+	for i := range b.mechanisms {
+		if m := &b.mechanisms[i]; m.name == name {
+			return m
+		}
+	}
+	return nil
+}

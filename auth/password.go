@@ -1,0 +1,132 @@
+package auth
+
+import (
+	"context"
+	"errors"
+
+	"dirpost/auth/sasl"
+	"dirpost/directory"
+	"dirpost/internal/envelope"
+)
+
+// takesPasswords reports whether there is a password that would be taken on c.
+func (b *Bridge) takesPasswords(Conn) bool { return true }
+
+// startPassword starts PLAIN or LOGIN.
+func startPassword(b *Bridge, c Conn, a *attempt) server {
+	s := &passwordServer{}
+	s.mech = sasl.NewServer(a.mech, func(authzid, authcid, pass string) error {
+		a.authzid, a.authcid, a.pass = authzid, authcid, password(pass)
+		return b.password(s.ctx, c, a)
+	})
+	return s
+}
+
+// passwordServer runs a mechanism of package sasl.
+type passwordServer struct {
+	mech *sasl.Server
+	// ctx is that of the Next which is running: the interface of the mechanisms
+	// has none.
+	ctx context.Context
+}
+
+// Next implements server.
+func (s *passwordServer) Next(ctx context.Context, response []byte) (challenge []byte, done bool, err error) {
+	s.ctx = ctx
+	defer func() { s.ctx = nil }()
+	return s.mech.Next(response)
+}
+
+// password judges the name and the password of a. It is what all mechanisms have
+// in common that have nothing better.
+func (b *Bridge) password(ctx context.Context, c Conn, a *attempt) error {
+	if a.authcid == "" || a.pass == "" {
+		a.refuse("name", "empty", "the name or the password is empty")
+		return ErrCredentials
+	}
+	e, err := b.find(ctx, c, a)
+	if err != nil {
+		return err
+	}
+	a.entry = e
+	return b.judge(ctx, c, a, e)
+}
+
+// find returns the entry of a's authcid, if it may log in at all.
+func (b *Bridge) find(ctx context.Context, c Conn, a *attempt) (*directory.Entry, error) {
+	s := b.live.Snapshot()
+	e := s.ByLogin(a.authcid)
+	if e == nil && s.Stale() {
+		a.refuse("name", "directory", "nobody has this login name, and the directory was not heard of lately")
+		return nil, envelope.Because(envelope.StatusAuthAway, directory.ErrStale)
+	}
+	if e == nil || e.Kind != directory.KindPerson || !s.Keeps(e) {
+		if e == nil {
+			a.refuse("name", "unknown", "nobody has this login name, or more than one entry")
+		} else {
+			a.refuse("name", "no mailbox", "%s is a %s without a mailbox here that one logs in to", e.DN, e.Kind)
+		}
+		b.guesses.Failed(ctx, c.Client, "")
+		return nil, ErrCredentials
+	}
+	a.step("name", true, "%s, %s, of directory %s", e.DN, e.Primary, e.Directory)
+	return e, nil
+}
+
+// judge asks whether the password is that of e: of the memory, else of the
+// directory.
+func (b *Bridge) judge(ctx context.Context, c Conn, a *attempt, e *directory.Entry) error {
+	now := b.now()
+	// Whether a lockout is over only the directory knows.
+	locked := e.LoginState(now) == directory.StateLocked
+	if b.cfg.Remember > 0 && !locked && b.memory.has(e, a.pass, now) {
+		a.how, a.proof = "memory", ProofPassword
+		a.step("password", true, "right, as remembered")
+		return nil
+	}
+	if !b.guesses.Allow(ctx, c.Client, e.Key) {
+		a.refuse("password", "throttled", "this client has guessed too often: the directory was not asked")
+		return ErrCredentials
+	}
+	v := b.parts.Verifiers[e.Directory]
+	if v == nil {
+		a.refuse("password", "directory", "there is no directory %s to judge it", e.Directory)
+		return envelope.Because(envelope.StatusAuthAway, errors.New("no directory "+e.Directory+" to judge passwords"))
+	}
+	a.how, a.proof = "bind", ProofPassword
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.BindTimeout)
+	defer cancel()
+	err := v.Verify(ctx, e, string(a.pass))
+	var refusal *directory.Refusal
+	switch {
+	case err == nil:
+		a.step("password", true, "right, says the directory")
+		if b.cfg.Remember > 0 && !locked {
+			b.memory.add(e, a.pass, now.Add(b.cfg.Remember))
+		}
+		return nil
+	case errors.As(err, &refusal):
+		a.refuse("password", refusal.Reason.String(), "%v", refusal)
+		if !refusal.Right {
+			b.guesses.Failed(ctx, c.Client, e.Key)
+			return envelope.Because(ErrCredentials.Status, refusal)
+		}
+		return envelope.Because(answerTo(refusal.Reason).Status, refusal)
+	default:
+		a.refuse("password", "directory", "the directory did not judge it: %v", err)
+		return envelope.Because(envelope.StatusAuthAway, err)
+	}
+}
+
+// answerTo is what somebody is told who knows the password.
+func answerTo(r directory.Reason) *envelope.Error {
+	switch r {
+	case directory.ReasonPasswordExpired, directory.ReasonMustChange:
+		return ErrExpired
+	case directory.ReasonDisabled, directory.ReasonExpired:
+		return ErrDisabled
+	case directory.ReasonHours, directory.ReasonWorkstation:
+		return ErrAuthorization
+	}
+	return ErrCredentials
+}

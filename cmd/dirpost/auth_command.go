@@ -1,0 +1,14 @@
+package main
+
+import "github.com/spf13/cobra"
+
+// authCommand is `dirpost auth`.
+func authCommand(path *string, std streams) *cobra.Command {
+	c := &cobra.Command{
+		Use: "auth", Short: "Look at logins",
+	}
+	c.AddCommand(
+		authTestCommand(path, std),
+	)
+	return c
+}
