@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,6 +27,8 @@ func (b *bench) bare() error {
 		}
 		for _, l := range []load{
 			{sessions: 1, messages: 1000, size: 4096, rcpts: 1},
+			{sessions: 1, messages: 1000, size: 4096, rcpts: 1, way: pipelined},
+			{sessions: 1, messages: 1000, size: 4096, rcpts: 1, way: chunked},
 			{sessions: 8, messages: 2000, size: 4096, rcpts: 1},
 			{sessions: 32, messages: 2000, size: 4096, rcpts: 1},
 		} {
@@ -49,19 +53,22 @@ func (b *bench) bareCells(t *target, l load) error {
 		return err
 	}
 	var in, bare []float64
+	var inCPU, bareCPU []time.Duration
 	for range b.rounds {
 		c, err := b.inboundCell(t, l)
 		if err != nil {
 			return err
 		}
-		rate, err := w.run(l)
+		o, err := w.cell(l)
 		if err != nil {
 			return err
 		}
-		in, bare = append(in, c.answered), append(bare, rate) // nobody looks at what bare has written
+		in, bare = append(in, c.answered), append(bare, o.rate) // nobody looks at what bare has written
+		inCPU, bareCPU = append(inCPU, c.cpu), append(bareCPU, o.cpu)
 	}
-	i, o := median(in), median(bare)
-	fmt.Fprintf(b.out, "of bare SQL, 4 KiB, %d sessions\t%s\t%.0f of %.0f msg/s\t%.0f %%\t\n", l.sessions, t.name, i, o, 100*i/o)
+	i, o, ic, oc := median(in), median(bare), median(inCPU), median(bareCPU)
+	fmt.Fprintf(b.out, "of bare SQL, 4 KiB, %d sessions, %v\t%s\t%.0f of %.0f msg/s\t%.0f %%\t%.3f of %.3f ms CPU\t%.0f %%\t\n",
+		l.sessions, l.way, t.name, i, o, 100*i/o, float64(oc)/1e6, float64(ic)/1e6, 100*float64(oc)/float64(ic))
 	b.out.Flush()
 	return nil
 }
@@ -70,6 +77,7 @@ func (b *bench) bareCells(t *target, l load) error {
 type bareWriter struct {
 	db       *postgres.DB
 	store    *store.Store
+	pids     []int // of the target, which the database belongs to, and our own
 	accounts []store.AccountID
 	contents []store.Content
 }
@@ -87,7 +95,7 @@ func newBareWriter(t *target, l load) (*bareWriter, error) {
 		return nil, err
 	}
 	blobs := blob.New(db)
-	w := &bareWriter{db: db, store: store.New(db, blobs, nil, log)}
+	w := &bareWriter{db: db, store: store.New(db, blobs, nil, log), pids: append(slices.Clone(t.pids), os.Getpid())}
 	rows, err := db.Query(ctx, postgres.Background, accountsSQL, l.users)
 	if err == nil {
 		var all []struct{ ID store.AccountID }
@@ -126,6 +134,20 @@ func (w *bareWriter) add(ctx context.Context, blobs *blob.Store, msg []byte) err
 		Envelope: parsed.Header.Envelope(nil), Structure: message.EncodeStructure(parsed.Root), Index: store.Index(message.IndexOf(parsed.Header)),
 	})
 	return nil
+}
+
+// cell is run with what it has cost, the database and this process together.
+func (w *bareWriter) cell(l load) (cell, error) {
+	before, err := family(w.pids)
+	if err != nil {
+		return cell{}, err
+	}
+	rate, err := w.run(l)
+	if err != nil {
+		return cell{}, err
+	}
+	after, err := family(w.pids)
+	return cell{rate: rate, cpu: (after - before) / time.Duration(l.messages)}, err
 }
 
 // run writes l and returns messages per second.
