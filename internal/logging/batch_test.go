@@ -45,12 +45,39 @@ func TestBatch(t *testing.T) {
 		time.Sleep(10 * together)
 		log.Info("nine")
 		lines("after silence again", 9)
-		log.Info(strings.Repeat("x", maxBatch))
-		lines("when there is much", 10)
+		for range maxBatch - 1 {
+			log.Info("more")
+		}
+		lines("before there is much", 9)
+		log.Info("too much")
+		lines("when there is much", 9+maxBatch)
 		time.Sleep(10 * together)
-		lines("with nothing to write", 10)
+		lines("with nothing to write", 9+maxBatch)
 	})
 }
+
+// A record says what was so when it was logged, though it is rendered later.
+func TestBatchSettles(t *testing.T) {
+	var w bytes.Buffer
+	b := NewBatch(&w)
+	log, _, err := New(b, Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.Info("first")
+	reason := &changing{"before"}
+	log.Info("second", slog.Any("err", reason), slog.Group("group", slog.Any("err", reason)), slog.Any("secret", Secret("x")))
+	reason.text = "after"
+	b.Write([]byte("raw\n"))
+	b.Flush()
+	if got := w.String(); !strings.Contains(got, " err=before group.err=before secret=[redacted]\nraw\n") {
+		t.Errorf("the lines are\n%s", got)
+	}
+}
+
+type changing struct{ text string }
+
+func (c *changing) Error() string { return c.text }
 
 // Order and wholeness of lines do not depend on how many write.
 func TestBatchConcurrent(t *testing.T) {

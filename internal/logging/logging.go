@@ -111,14 +111,14 @@ func New(w io.Writer, c Config) (*slog.Logger, *Control, error) {
 	if err := control.Apply(c); err != nil {
 		return nil, nil, err
 	}
-	options := &slog.HandlerOptions{Level: LevelTraceData, ReplaceAttr: replace}
-	var inner slog.Handler = slog.NewTextHandler(w, options)
-	if c.Format == "json" {
-		inner = slog.NewJSONHandler(w, options)
-	}
-	h := &handler{Handler: inner, control: control, flush: func() {}}
+	h := &handler{control: control}
 	if b, ok := w.(*Batch); ok {
-		h.flush = b.Flush
+		h.batch, w = b, &b.text
+	}
+	options := &slog.HandlerOptions{Level: LevelTraceData, ReplaceAttr: replace}
+	h.Handler = slog.NewTextHandler(w, options)
+	if c.Format == "json" {
+		h.Handler = slog.NewJSONHandler(w, options)
 	}
 	return slog.New(h), control, nil
 }
@@ -127,17 +127,20 @@ func New(w io.Writer, c Config) (*slog.Logger, *Control, error) {
 type handler struct {
 	slog.Handler
 	control *Control
-	flush   func()
+	batch   *Batch   // nil: lines are written at once
 	who     []string // users and clients among the attributes so far
 }
 
 // Handle writes r, one that somebody should look at without delay.
 func (h *handler) Handle(ctx context.Context, r slog.Record) error {
-	err := h.Handler.Handle(ctx, r)
-	if r.Level >= slog.LevelWarn {
-		h.flush()
+	if h.batch == nil {
+		return h.Handler.Handle(ctx, r)
 	}
-	return err
+	h.batch.add(line{handler: h.Handler, record: settle(r)})
+	if r.Level >= slog.LevelWarn {
+		h.batch.Flush()
+	}
+	return nil
 }
 
 // Enabled reports whether a line of level l would be written.
@@ -157,12 +160,12 @@ func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 			who = append(slices.Clip(who), strings.ToLower(a.Value.Resolve().String()))
 		}
 	}
-	return &handler{Handler: h.Handler.WithAttrs(attrs), control: h.control, flush: h.flush, who: who}
+	return &handler{Handler: h.Handler.WithAttrs(attrs), control: h.control, batch: h.batch, who: who}
 }
 
 // WithGroup returns a handler whose further attributes stand in a group.
 func (h *handler) WithGroup(name string) slog.Handler {
-	return &handler{Handler: h.Handler.WithGroup(name), control: h.control, flush: h.flush, who: h.who}
+	return &handler{Handler: h.Handler.WithGroup(name), control: h.control, batch: h.batch, who: h.who}
 }
 
 // timeFormat is RFC 3339 with milliseconds, always UTC.
