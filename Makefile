@@ -7,7 +7,9 @@ PREFIX      ?= /usr/local
 export GOTOOLCHAIN ?= local
 
 # go build with what a release has: no C, no paths of this machine in the binary.
-GOBUILD      = CGO_ENABLED=0 $(GO) build -trimpath
+GOBUILD      = CGO_ENABLED=0 $(GO) build -trimpath $(if $(VERSION),-ldflags '-X main.release=$(VERSION)')
+# The version of a release; without it a build says which commit it was made of.
+VERSION     ?=
 # What is passed to `dirpost demo` by `make run`: make run DEMO='--users 1000'
 DEMO        ?=
 # What is passed to internal/bench by `make bench`: make bench BENCH='-rounds 1'
@@ -15,7 +17,7 @@ BENCH       ?=
 # How long `make fuzz` spends on each target.
 FUZZTIME    ?= 20s
 
-.PHONY: all build check vet staticcheck rfc packages test-packages test run run-ad demo fuzz bench bench-peers bench-bare bench-go soak acceptance cover install clean help
+.PHONY: all build check vet staticcheck deb rfc packages test-packages test run run-ad demo fuzz bench bench-peers bench-bare bench-go soak acceptance cover install clean help
 .DEFAULT_GOAL := all
 
 all: check build ## check and build
@@ -36,6 +38,13 @@ staticcheck: .cache/staticcheck
 .cache/staticcheck: tools/go.mod tools/go.sum
 	@mkdir -p .cache
 	$(GO) build -C tools -o ../$@ honnef.co/go/tools/cmd/staticcheck
+
+.cache/nfpm: tools/go.mod tools/go.sum
+	@mkdir -p .cache
+	$(GO) build -C tools -o ../$@ github.com/goreleaser/nfpm/v2/cmd/nfpm
+
+deb: build .cache/nfpm ## Debian packages in dist/, for this machine's architecture: make deb VERSION=1.2.3
+	@deploy/deb/build.sh bin/dirpost .cache/nfpm
 
 rfc: ## list the citations of RFCs by number
 	@git grep -hoE 'RFC [0-9]+( §[0-9A-Z][0-9A-Za-z.]*)?' -- '*.go' '*.dialog' '*.sql' | sed 's/\.$$//' | sort -t' ' -k2,2n -k3,3V | uniq -c
@@ -109,7 +118,7 @@ install: build ## install dirpost, and sendmail and mailq beside it
 	ln -sf dirpost $(DESTDIR)$(PREFIX)/bin/mailq
 
 clean: ## remove what was built
-	rm -rf bin .cache
+	rm -rf bin dist .cache
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST)

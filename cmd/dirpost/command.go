@@ -50,12 +50,20 @@ check', 'dirpost migrate', 'dirpost serve', 'dirpost directory check --accept'.`
 		explainCommand(path, std),
 		doctorCommand(path, std),
 		sendmailCommand(std),
+		manualCommand(),
 	)
 	return root
 }
 
-// version is the version of the build: a tag, or the revision it was made of.
+// release is the version of a release, set by the linker (make VERSION=1.2.3).
+var release string
+
+// version is the version of the build: of the release, a tag, or the revision it
+// was made of.
 func version() string {
+	if release != "" {
+		return release
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"

@@ -435,7 +435,7 @@ func (f *File) validateListeners() []error {
 			errs = append(errs, fmt.Errorf("listener %d (%s): %s: %s", i+1, l.Address, key, fmt.Sprintf(format, args...)))
 		}
 		if _, _, ok := strings.Cut(l.Address, ":"); !ok {
-			bad("address", "write as HOST:PORT, 0.0.0.0:25 or [::]:25 for all")
+			bad("address", "write as HOST:PORT, [::]:25 for all addresses")
 		}
 		if slices.ContainsFunc(f.Listener[:i], func(o ListenerSection) bool { return o.Address == l.Address }) {
 			bad("address", "there is a listener on it already")

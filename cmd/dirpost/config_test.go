@@ -92,7 +92,7 @@ func TestConfigErrors(t *testing.T) {
 		"kerberos in TLS":  {"#bind = \"simple\"", "bind = \"gssapi\"", `urls: "ldaps://ldap.example.com": with bind = "gssapi" want ldap://`},
 		"two accounts":     {"#bind = \"simple\"", "bind = \"gssapi\"", `bind_dn and bind_password: not with bind = "gssapi"`},
 		"syntax":           {"[log]", "[log", "line "},
-		"an address twice": {"address = \"0.0.0.0:465\"", "address = \"0.0.0.0:587\"", "there is a listener on it already"},
+		"an address twice": {"address = \"[::]:465\"", "address = \"[::]:587\"", "there is a listener on it already"},
 		"starttls in http": {"protocol = \"http\"\ntls = \"implicit\"", "protocol = \"http\"\ntls = \"starttls\"", "there is no STARTTLS in HTTP"},
 	} {
 		t.Run(name, func(t *testing.T) {

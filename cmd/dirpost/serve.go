@@ -42,7 +42,11 @@ told, what they were doing is finished.`,
 			if err != nil {
 				return err
 			}
-			s := &server{path: *path, roles: roles, sockets: newSockets(nil), log: log, control: control}
+			open, err := inheritedSockets()
+			if err != nil {
+				return err
+			}
+			s := &server{path: *path, roles: roles, sockets: newSockets(open), log: log, control: control, notify: notifySystemd}
 			return s.run(c.Context(), f, hup)
 		},
 	}
@@ -72,7 +76,8 @@ type server struct {
 	sockets *sockets
 	log     *slog.Logger
 	control *logging.Control
-	ready   func(*node) // called when the first node answers; may be nil
+	ready   func(*node)        // called when the first node answers; may be nil
+	notify  func(state string) // tells who has started the process how it does; may be nil
 }
 
 // run runs nodes until ctx ends or one fails. At a reload the next node is built
@@ -88,11 +93,14 @@ func (s *server) run(ctx context.Context, f *File, reload <-chan os.Signal) erro
 	if s.ready != nil {
 		s.ready(n.node)
 	}
+	s.tell("READY=1")
+	s.sockets.warnUnused(ctx, f, s.log)
 	for {
 		select {
 		case <-n.done:
 			return n.err
 		case <-ctx.Done():
+			s.tell("STOPPING=1")
 			n.stop()
 			<-n.done
 			return n.err
@@ -104,6 +112,12 @@ func (s *server) run(ctx context.Context, f *File, reload <-chan os.Signal) erro
 			}
 			n = next
 		}
+	}
+}
+
+func (s *server) tell(state string) {
+	if s.notify != nil {
+		s.notify(state)
 	}
 }
 
@@ -179,7 +193,7 @@ type sockets struct {
 func newSockets(open map[string]net.Listener) *sockets {
 	s := &sockets{open: make(map[string]net.Listener)}
 	for a, l := range open {
-		s.open[a] = l
+		s.open[socketKey(a)] = l
 	}
 	return s
 }
@@ -188,13 +202,13 @@ func newSockets(open map[string]net.Listener) *sockets {
 func (s *sockets) listen(address string) (net.Listener, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l, ok := s.open[address]
+	l, ok := s.open[socketKey(address)]
 	if !ok {
 		var err error
 		if l, err = net.Listen("tcp", address); err != nil {
 			return nil, listenError(address, err)
 		}
-		s.open[address] = l
+		s.open[socketKey(address)] = l
 	}
 	tcp, ok := l.(*net.TCPListener)
 	if !ok {
@@ -224,11 +238,29 @@ func (s *sockets) keepOnly(f *File) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for a, l := range s.open {
-		if !slices.ContainsFunc(f.Listener, func(l ListenerSection) bool { return l.Address == a }) {
+		if !f.listensOn(a) {
 			_ = l.Close()
 			delete(s.open, a)
 		}
 	}
+}
+
+// warnUnused says which sockets nobody serves: a client that connects there would
+// wait for ever. They come from a socket unit of systemd that fits another
+// configuration.
+func (s *sockets) warnUnused(ctx context.Context, f *File, log *slog.Logger) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for a := range s.open {
+		if !f.listensOn(a) {
+			log.WarnContext(ctx, "systemd holds a port open that no [[listener]] serves: remove it from dirpost.socket, or add the listener", "address", a)
+		}
+	}
+}
+
+// listensOn reports whether a listener of f has the socket of key.
+func (f *File) listensOn(key string) bool {
+	return slices.ContainsFunc(f.Listener, func(l ListenerSection) bool { return socketKey(l.Address) == key })
 }
 
 // close closes all sockets.

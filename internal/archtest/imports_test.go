@@ -130,6 +130,7 @@ var homes = []home{
 	{"github.com/jcmturner/gofork", []string{"internal/gssapi"}, false, "the encoding of gokrb5's types"},
 	{"github.com/miekg/dns", []string{"internal/resolver", "internal/testenv", "cmd/dirpost"}, true, "one resolver; the DNS server of tests; record syntax in dns records"},
 	{"github.com/spf13/cobra", []string{"cmd/dirpost"}, false, "the command line"},
+	{"github.com/cpuguy83/go-md2man/v2", nil, false, "manual pages, by way of cobra"},
 	{"github.com/spf13/pflag", []string{"cmd/dirpost"}, false, "the command line"},
 	{"github.com/pelletier/go-toml/v2", []string{"cmd/dirpost"}, true, "the config file"},
 	{"github.com/prometheus/client_golang", []string{"..."}, true, "metrics are fields of the component that counts"},
