@@ -43,6 +43,8 @@ type File struct {
 	MDA       MDASection                  `toml:"mda"`
 	MRA       MRASection                  `toml:"mra"`
 	Log       LogSection                  `toml:"log"`
+
+	Autoconfig AutoconfigSection `toml:"autoconfig"`
 }
 
 // ServerSection is [server].
@@ -340,6 +342,11 @@ func (f *File) validate() error {
 	for _, d := range f.Domains.Local {
 		if _, err := envelope.ParseDomain(d); err != nil {
 			bad("domains.local", "%q is no domain", d)
+		}
+	}
+	if h := f.Autoconfig.Hostname; h != "" {
+		if d, err := envelope.ParseDomain(h); err != nil || strings.HasPrefix(d, "[") || !strings.Contains(d, ".") {
+			bad("autoconfig.hostname", "%q is no host name with a domain", h)
 		}
 	}
 	for key, a := range map[string]string{"domains.postmaster": f.Domains.Postmaster, "mta.sink": f.MTA.Sink} {

@@ -178,6 +178,9 @@ func (s *Store) Expiry() time.Time {
 	return first
 }
 
+// First is the certificate of the server itself, the first of the configuration.
+func (s *Store) First() *tls.Certificate { return &s.set.Load().certs[0] }
+
 // Config returns the configuration for listeners. It is shared by all of them
 // and lasts as long as the store: what changes is behind it.
 func (s *Store) Config() *tls.Config {
