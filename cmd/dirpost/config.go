@@ -17,6 +17,7 @@ import (
 	"dirpost/internal/envelope"
 	"dirpost/mda"
 	"dirpost/mta/intake"
+	"dirpost/mta/mtasts"
 	"dirpost/mta/policy"
 
 	"github.com/pelletier/go-toml/v2"
@@ -178,6 +179,8 @@ type MTASection struct {
 	MaxPerClient      int               `toml:"max_per_client"`
 	InTransaction     int               `toml:"in_transaction"`
 	Resolvers         []string          `toml:"resolvers"`
+	OutsideResolvers  []string          `toml:"outside_resolvers"`
+	STS               string            `toml:"sts"`
 	Smarthost         string            `toml:"smarthost"`
 	SmarthostTLS      string            `toml:"smarthost_tls"`
 	SmarthostUser     string            `toml:"smarthost_user"`
@@ -343,6 +346,9 @@ func (f *File) validate() error {
 		if _, err := envelope.ParseDomain(d); err != nil {
 			bad("domains.local", "%q is no domain", d)
 		}
+	}
+	if sts := f.MTA.STS; sts != "" && sts != "off" && sts != mtasts.Testing && sts != mtasts.Enforce && sts != mtasts.None {
+		bad("mta.sts", "%q is none of off, testing, enforce, none", sts)
 	}
 	if h := f.Autoconfig.Hostname; h != "" {
 		if d, err := envelope.ParseDomain(h); err != nil || strings.HasPrefix(d, "[") || !strings.Contains(d, ".") {

@@ -179,31 +179,6 @@ func printKeys(keys []dkim.Key, asJSON bool, std streams) error {
 	return w.Flush()
 }
 
-// dnsCommand is `dirpost dns`.
-func dnsCommand(path *string, std streams) *cobra.Command {
-	c := &cobra.Command{Use: "dns", Short: "Show the DNS records that mail needs"}
-	var addresses []string
-	records := &cobra.Command{
-		Use: "records", Short: "Print the records to publish, as lines of a zone file", Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			file, err := readConfig(*path)
-			if err != nil {
-				return err
-			}
-			log := newLogger(file.Log, std.err)
-			db, err := openDatabase(c.Context(), file, log)
-			if err != nil {
-				return err
-			}
-			defer db.Close()
-			return printRecords(c.Context(), file, db, addresses, std)
-		},
-	}
-	records.Flags().StringSliceVar(&addresses, "address", nil, "public IP address of this server, for A, AAAA and PTR; may be given several times")
-	c.AddCommand(records)
-	return c
-}
-
 // publicKeys lists keys without opening any: no sealing key is needed.
 func publicKeys(ctx context.Context, db *postgres.DB, domain string) ([]dkim.Key, error) {
 	return dkim.New(db, nil, db.Now).List(ctx, domain)

@@ -324,6 +324,7 @@ func (n *node) web() func(*ListenerSection) (serveFunc, error) {
 	s := web.New(c, n.metrics, n.checks(), n.log)
 	n.register(s.Collectors()...)
 	n.mountAutoconfig(s, c.HTTPSPort)
+	n.mountSTS(s)
 	return func(l *ListenerSection) (serveFunc, error) {
 		if l.TLS != "implicit" {
 			return s.ServePlain, nil

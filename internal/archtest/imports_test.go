@@ -138,6 +138,7 @@ var homes = []home{
 	{"github.com/klauspost/compress", []string{"internal/blob", "internal/store", "mra/imapd", "directory"}, true, "content, packed rows and IMAP COMPRESS"},
 	{"github.com/maypok86/otter/v2", []string{"internal/...", "auth/...", "directory/...", "mta/..."}, true, "caches"},
 	{"github.com/pires/go-proxyproto", []string{"mra", "mta/smtpd", "internal/..."}, true, "listeners behind a balancer"},
+	{"blitiri.com.ar/go/spf", []string{"mta/authres", "cmd/dirpost"}, true, "SPF; dns check judges a record as receivers do"},
 	{"github.com/smallstep/pkcs7", []string{"mra/autoconfig"}, true, "signatures of Apple's profiles"},
 	{"github.com/coreos/go-systemd/v22", []string{"cmd/dirpost", "internal/..."}, false, "socket activation and readiness"},
 	{"github.com/pressly/goose/v3", []string{"internal/postgres"}, false, "migrations"},
