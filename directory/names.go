@@ -37,6 +37,34 @@ func FoldLogin(name string) string {
 	return foldName(name)
 }
 
+// otherSpelling returns how directories have a folded name that was typed in the
+// other of two ways: domain\user for domain/user and user@domain, and user@domain
+// for either where the domain is that of DNS. "" if there is no other.
+func otherSpelling(name string) string {
+	domain, user, ok := strings.Cut(name, `\`)
+	stored := ok
+	if !ok {
+		domain, user, ok = strings.Cut(name, "/")
+	}
+	if !ok {
+		i := strings.LastIndexByte(name, '@')
+		if i < 0 || strings.IndexByte(name[i:], '.') >= 0 {
+			return ""
+		}
+		return name[i+1:] + `\` + name[:i]
+	}
+	if strings.IndexByte(domain, '.') < 0 {
+		if stored {
+			return ""
+		}
+		return domain + `\` + user
+	}
+	if d, err := envelope.ParseDomain(domain); err == nil {
+		return user + "@" + d
+	}
+	return ""
+}
+
 // maxLogin bounds a login name, in octets: an address with DOMAIN\ before it.
 const maxLogin = 512
 

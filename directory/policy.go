@@ -42,8 +42,8 @@ func ServiceNames() []string { return []string{"imap", "pop3", "sieve", "submiss
 func (p *Policy) Validate() error {
 	var errs []error
 	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if p.Group != Everybody && nameOf(p.Group) == "" {
-		wrong(`group: %q is neither a DN, a SID, an address nor "*"`, p.Group)
+	if err := ValidateGroup(p.Group); err != nil {
+		wrong("group: %w", err)
 	}
 	for _, n := range []int64{p.Quota, p.QuotaSend, p.QuotaWarn, p.MaxReceive, p.MaxSend} {
 		if n < Unlimited {

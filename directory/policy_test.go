@@ -160,3 +160,39 @@ func BenchmarkLimits(b *testing.B) {
 		_ = s.Limits(e)
 	}
 }
+
+// Groups that the configuration names: nested, primary, by DN, SID and address.
+func TestInGroups(t *testing.T) {
+	t.Parallel()
+	s := policySnapshot(t)
+	for _, tt := range []struct {
+		who    string
+		groups []string
+		want   bool
+	}{
+		{"alice", []string{"CN=Inner, dc=x"}, true},
+		{"alice", []string{"cn=held,dc=x", "outer@x.example"}, true},
+		{"carol", []string{"S-1-5-21-1-513"}, true},
+		{"carol", []string{"outer@x.example"}, false},
+		{"dave", []string{"cn=nobody,dc=x"}, false},
+		{"dave", []string{"dave@x.example"}, true},
+		{"dave", []string{Everybody}, true},
+		{"dave", nil, false},
+		{"dave", []string{""}, false},
+	} {
+		if got := s.InGroups(s.ByLogin(tt.who), tt.groups); got != tt.want {
+			t.Errorf("%s in %q: %v", tt.who, tt.groups, got)
+		}
+	}
+	if s.InGroups(nil, []string{Everybody}) {
+		t.Error("nobody is in a group")
+	}
+	if got := s.MissingGroups([]string{"cn=inner,dc=x", "cn=nobody,dc=x", Everybody}); !slices.Equal(got, []string{"cn=nobody,dc=x"}) {
+		t.Errorf("missing: %q", got)
+	}
+	for _, bad := range []string{"", "sales", "uid"} {
+		if ValidateGroup(bad) == nil {
+			t.Errorf("%q is taken", bad)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package directory
 
 import (
+	"fmt"
 	"iter"
 	"slices"
 	"strings"
@@ -47,6 +48,40 @@ func (m *memberships) rights(of *Entry) (r Rights) {
 		}
 	}
 	return r
+}
+
+// ValidateGroup reports what is wrong with the name of a group in the
+// configuration: it is a DN, a SID, an address, or Everybody.
+func ValidateGroup(name string) error {
+	if name != Everybody && nameOf(name) == "" {
+		return fmt.Errorf(`%q is neither a DN, a SID, an address nor "*"`, name)
+	}
+	return nil
+}
+
+// InGroups reports whether e is in one of groups, by itself or through its groups,
+// or is named itself. Groups are named as ValidateGroup takes them. It costs a walk
+// through the groups of e.
+func (s *Snapshot) InGroups(e *Entry, groups []string) bool {
+	if e == nil || len(groups) == 0 {
+		return false
+	}
+	if slices.Contains(groups, Everybody) {
+		return true
+	}
+	of := s.memberships(e)
+	return slices.ContainsFunc(groups, func(g string) bool { return of.holds(nameOf(g)) })
+}
+
+// MissingGroups returns those of groups that no entry is, or more than one.
+func (s *Snapshot) MissingGroups(groups []string) []string {
+	var missing []string
+	for _, g := range groups {
+		if g != Everybody && s.policyGroup(nameOf(g)) == nil {
+			missing = append(missing, g)
+		}
+	}
+	return missing
 }
 
 // Usage says as what a person may use a sender address.

@@ -487,14 +487,35 @@ func (s *Snapshot) Owners(a envelope.Address) []*Entry { return s.all(byAddress,
 // when nobody does, or when the name belongs to more than one. A name with a domain
 // that entries of several directories have is that of the directory which comes
 // first for it: mail and login agree.
+//
+// What no entry has as it was typed is looked for as people write it who know
+// Windows: DOMAIN/user and user@DOMAIN for DOMAIN\user, with the name of the domain
+// in DNS too.
 func (s *Snapshot) ByLogin(name string) *Entry {
 	if name = FoldLogin(name); name == "" {
 		return nil
 	}
-	if strings.IndexByte(name, '@') < 0 {
-		return s.only(byLogin, name)
+	if e, any := s.byLogin(name); any {
+		return e
 	}
-	return s.first(byLogin, name)
+	if name = otherSpelling(name); name == "" {
+		return nil
+	}
+	e, _ := s.byLogin(name)
+	return e
+}
+
+// byLogin returns the one entry of a folded name, and whether any entry has it.
+func (s *Snapshot) byLogin(name string) (e *Entry, any bool) {
+	all := s.all(byLogin, name)
+	any = len(all) > 0
+	if len(all) > 1 && len(s.rules.Directories) > 0 && strings.IndexByte(name, '@') >= 0 {
+		all = s.preferred(all, domainOf(name))
+	}
+	if len(all) == 1 {
+		e = all[0]
+	}
+	return e, any
 }
 
 // BySID returns the entry with a security identifier, as S-1-5-21-…, nil when
