@@ -1,5 +1,16 @@
 package directory
 
+import "time"
+
+// Notice is what a directory says of a right password beside that it is right.
+type Notice struct {
+	// ExpiresIn is how long the password goes on, 0 when nothing was said.
+	ExpiresIn time.Duration
+	// Grace is how many logins are left with a password that has expired, -1 when
+	// nothing was said.
+	Grace int
+}
+
 // Reason is why a directory refused a login.
 type Reason uint8
 

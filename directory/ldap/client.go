@@ -141,22 +141,29 @@ func (c *Client) readBase(ctx context.Context, nc *conn) error {
 // An empty password never reaches the server: there it would ask for an
 // unauthenticated bind, which succeeds (RFC 4513 §5.1.2).
 func (c *Client) Verify(ctx context.Context, e *directory.Entry, password string) error {
+	_, err := c.VerifyWithNotice(ctx, e, password)
+	return err
+}
+
+// VerifyWithNotice is Verify that also returns what the directory says of a right
+// password, nil for nothing.
+func (c *Client) VerifyWithNotice(ctx context.Context, e *directory.Entry, password string) (*directory.Notice, error) {
 	if password == "" {
-		return &directory.Refusal{Reason: directory.ReasonPassword, Diagnostic: "empty password"}
+		return nil, &directory.Refusal{Reason: directory.ReasonPassword, Diagnostic: "empty password"}
 	}
 	if e.DN == "" {
-		return fmt.Errorf("entry %s has no DN to bind with", e.Key)
+		return nil, fmt.Errorf("entry %s has no DN to bind with", e.Key)
 	}
 	if c.judgesByKerberos() {
-		return c.verifyByKerberos(ctx, e, password)
+		return nil, c.verifyByKerberos(ctx, e, password)
 	}
 	for another := true; ; {
 		nc, err := c.bind.get(ctx)
 		if c.isWithoutTLS(err) {
-			return c.verifyByKerberos(ctx, e, password)
+			return nil, c.verifyByKerberos(ctx, e, password)
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 		kept, start := nc.used.Load(), time.Now()
 		res, err := c.bindAs(ctx, nc, e.DN, password)
@@ -173,7 +180,7 @@ func (c *Client) Verify(ctx context.Context, e *directory.Entry, password string
 			another = false
 			continue
 		}
-		return judge(res, err)
+		return noticeOf(res), judge(res, err)
 	}
 }
 

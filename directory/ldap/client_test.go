@@ -179,3 +179,70 @@ func TestConfigValidate(t *testing.T) {
 		}
 	}
 }
+
+// What OpenLDAP's password policies say: the password expires soon, has expired and
+// lets in a few times more, must be changed, is too old, the account is locked.
+func TestPasswordPolicies(t *testing.T) {
+	t.Parallel()
+	hash, err := child.SSHA("demo")
+	must(t, err)
+	ldif := ""
+	policy := func(name, rules string) {
+		ldif += "\ndn: cn=" + name + ",dc=corp,dc=example\nobjectClass: organizationalRole\nobjectClass: pwdPolicy\ncn: " + name + "\npwdAttribute: userPassword\n" + rules
+	}
+	person := func(name, rules string) {
+		ldif += "\ndn: uid=" + name + ",ou=people,dc=corp,dc=example\nobjectClass: inetOrgPerson\nuid: " + name + "\ncn: x\nsn: x\nuserPassword: " + hash + "\n" + rules
+	}
+	changed := func(ago time.Duration) string {
+		return "pwdChangedTime: " + time.Now().Add(-ago).UTC().Format("20060102150405Z") + "\n"
+	}
+	policy("usual", "pwdMustChange: TRUE\npwdLockout: TRUE\npwdMaxFailure: 3\n")
+	policy("aging", "pwdMaxAge: 7200\npwdExpireWarning: 7200\n")
+	policy("grace", "pwdMaxAge: 7200\npwdGraceAuthNLimit: 2\n")
+	person("soon", "pwdPolicySubentry: cn=aging,dc=corp,dc=example\n"+changed(time.Hour))
+	person("old", "pwdPolicySubentry: cn=aging,dc=corp,dc=example\n"+changed(3*time.Hour))
+	person("graced", "pwdPolicySubentry: cn=grace,dc=corp,dc=example\n"+changed(3*time.Hour))
+	person("reset", "pwdReset: TRUE\n")
+	person("guessed", "")
+	s := testenv.SlapdPolicy(t, "cn=usual,dc=corp,dc=example", ldif)
+	c := client(t, config(t, s))
+	verify := func(who, password string) (*directory.Notice, *directory.Refusal) {
+		t.Helper()
+		n, err := c.VerifyWithNotice(t.Context(), &directory.Entry{Key: "corp:1", DN: "uid=" + who + ",ou=people," + s.Base}, password)
+		var r *directory.Refusal
+		if err != nil && !errors.As(err, &r) {
+			t.Fatalf("%s: %v", who, err)
+		}
+		return n, r
+	}
+	if n, r := verify("alice", s.UserPassword); n != nil || r != nil {
+		t.Errorf("alice: %+v, %v", n, r)
+	}
+	if n, r := verify("soon", "demo"); r != nil || n == nil || n.ExpiresIn < 50*time.Minute || n.ExpiresIn > time.Hour || n.Grace != -1 {
+		t.Errorf("expires soon: %+v, %v", n, r)
+	}
+	for left := 1; left >= 0; left-- {
+		if n, r := verify("graced", "demo"); r != nil || n == nil || n.Grace != left {
+			t.Errorf("%d more: %+v, %v", left, n, r)
+		}
+	}
+	for range 3 {
+		_, _ = verify("guessed", "wrong")
+	}
+	for _, tt := range []struct {
+		who, password string
+		want          directory.Reason
+		right         bool
+	}{
+		{"graced", "demo", directory.ReasonPasswordExpired, true},
+		{"old", "demo", directory.ReasonPasswordExpired, true},
+		{"old", "wrong", directory.ReasonPassword, false},
+		{"reset", "demo", directory.ReasonMustChange, true},
+		{"reset", "wrong", directory.ReasonPassword, false},
+		{"guessed", "demo", directory.ReasonLocked, false},
+	} {
+		if _, r := verify(tt.who, tt.password); r == nil || r.Reason != tt.want || r.Right != tt.right {
+			t.Errorf("%s with %s: %v, want %v (right %v)", tt.who, tt.password, r, tt.want, tt.right)
+		}
+	}
+}

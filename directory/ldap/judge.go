@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/go-ldap/ldap/v3"
 
@@ -70,6 +71,33 @@ func policyError(res *ldap.SimpleBindResult) int8 {
 	}
 	return -1
 }
+
+// noticeOf returns what the password policy control says of the time that is left
+// (draft-behera-ldap-password-policy, warning), nil for nothing.
+func noticeOf(res *ldap.SimpleBindResult) *directory.Notice {
+	if res == nil {
+		return nil
+	}
+	for _, c := range res.Controls {
+		p, ok := c.(*ldap.ControlBeheraPasswordPolicy)
+		if !ok || p.Expire < 0 && p.Grace < 0 {
+			continue
+		}
+		n := &directory.Notice{Grace: -1}
+		if p.Expire >= 0 {
+			n.ExpiresIn = time.Duration(min(p.Expire, maxExpiry)) * time.Second
+		}
+		if p.Grace >= 0 {
+			n.Grace = int(min(p.Grace, maxExpiry))
+		}
+		return n
+	}
+	return nil
+}
+
+// maxExpiry bounds what a server may say, in seconds or logins: no duration
+// overflows.
+const maxExpiry = 1 << 32
 
 // adReason reads the sub-code of Active Directory from a diagnostic such as
 // "80090308: LdapErr: DSID-0C0903A9, comment: AcceptSecurityContext error,

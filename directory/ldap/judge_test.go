@@ -2,7 +2,10 @@ package ldap
 
 import (
 	"errors"
+	"math"
+	"reflect"
 	"testing"
+	"time"
 
 	"github.com/go-ldap/ldap/v3"
 
@@ -62,6 +65,32 @@ func TestJudge(t *testing.T) {
 			t.Errorf("%s: %v, want %v (right %v)", tt.name, err, tt.reason, tt.right)
 		case tt.reason == 0 && (refused || tt.judged != (err == nil)):
 			t.Errorf("%s: %v, want judged %v", tt.name, err, tt.judged)
+		}
+	}
+}
+
+func TestNotice(t *testing.T) {
+	t.Parallel()
+	policy := func(expire, grace int64) *ldap.SimpleBindResult {
+		c := ldap.NewControlBeheraPasswordPolicy()
+		c.Expire, c.Grace = expire, grace
+		return &ldap.SimpleBindResult{Controls: []ldap.Control{c}}
+	}
+	for _, tt := range []struct {
+		res  *ldap.SimpleBindResult
+		want *directory.Notice
+	}{
+		{nil, nil},
+		{&ldap.SimpleBindResult{}, nil},
+		{policy(-1, -1), nil},
+		{policy(3600, -1), &directory.Notice{ExpiresIn: time.Hour, Grace: -1}},
+		{policy(-1, 2), &directory.Notice{Grace: 2}},
+		{policy(-1, 0), &directory.Notice{Grace: 0}},
+		{policy(math.MaxInt64, math.MaxInt64), &directory.Notice{ExpiresIn: maxExpiry * time.Second, Grace: maxExpiry}},
+		{policy(math.MinInt64, math.MinInt64), nil},
+	} {
+		if got := noticeOf(tt.res); !reflect.DeepEqual(got, tt.want) {
+			t.Errorf("%v, want %v", got, tt.want)
 		}
 	}
 }

@@ -68,6 +68,7 @@ type SlapdConfig struct {
 	RootPassword string   // of RootDN, stored as a hash
 	Schema       []string // texts of further schema files, in slapd.conf's form
 	Access       string   // further access rules, in slapd.conf's form, before the usual ones
+	Policy       string   // DN of the password policy of all; "" for a server without policies
 	Index        []string // attributes to index for equality, beside the usual ones
 	Addresses    []string // host:port for ldap://
 	TLSAddresses []string // host:port for ldaps://
@@ -101,6 +102,9 @@ func (cfg SlapdConfig) Configure() error {
 	if cfg.Programs.Modules != "" {
 		fmt.Fprintf(&b, "modulepath %s\nmoduleload back_mdb\nmoduleload syncprov\n", cfg.Programs.Modules)
 	}
+	if cfg.Programs.Modules != "" && cfg.Policy != "" {
+		b.WriteString("moduleload ppolicy\n")
+	}
 	fmt.Fprintf(&b, "pidfile %[1]s/slapd.pid\nargsfile %[1]s/slapd.args\nloglevel none\nidletimeout 0\n", cfg.Dir)
 	if cfg.Certificate != "" {
 		fmt.Fprintf(&b, "TLSCertificateFile %s\nTLSCertificateKeyFile %s\nTLSCACertificateFile %s\nTLSVerifyClient never\n", cfg.Certificate, cfg.Key, cfg.CA)
@@ -125,6 +129,9 @@ func (cfg SlapdConfig) Configure() error {
 		fmt.Fprintf(&b, "index %s eq\n", strings.Join(cfg.Index, ","))
 	}
 	b.WriteString("overlay syncprov\nsyncprov-checkpoint 100 5\nsyncprov-sessionlog 10000\n")
+	if cfg.Policy != "" {
+		fmt.Fprintf(&b, "overlay ppolicy\nppolicy_default %q\nppolicy_use_lockout\n", cfg.Policy)
+	}
 	if err := os.Mkdir(filepath.Join(cfg.Dir, "db"), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}

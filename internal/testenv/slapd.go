@@ -46,7 +46,7 @@ func Slapd(t testing.TB) *SlapdServer {
 // more entries, in LDIF.
 func SlapdWith(t testing.TB, schema, ldif string) *SlapdServer {
 	t.Helper()
-	s, err := newSlapd(t, schema, ldif)
+	s, err := newSlapd(t, schema, ldif, "")
 	if err != nil {
 		t.Fatalf("private slapd: %v (deploy/install-packages.sh run test installs what is missing)", err)
 	}
@@ -54,7 +54,20 @@ func SlapdWith(t testing.TB, schema, ldif string) *SlapdServer {
 	return s
 }
 
-func newSlapd(t testing.TB, schema, ldif string) (*SlapdServer, error) {
+// SlapdPolicy is Slapd with password policies (draft-behera-ldap-password-policy),
+// of which that with the DN policy is everybody's who has no other, and with more
+// entries: the policies are among them.
+func SlapdPolicy(t testing.TB, policy, ldif string) *SlapdServer {
+	t.Helper()
+	s, err := newSlapd(t, "", ldif, policy)
+	if err != nil {
+		t.Fatalf("private slapd with policies: %v (deploy/install-packages.sh run test installs what is missing)", err)
+	}
+	t.Cleanup(func() { s.proc.Stop(5 * time.Second) })
+	return s
+}
+
+func newSlapd(t testing.TB, schema, ldif, policy string) (*SlapdServer, error) {
 	programs, err := child.FindSlapd()
 	if err != nil {
 		return nil, err
@@ -87,7 +100,7 @@ func newSlapd(t testing.TB, schema, ldif string) (*SlapdServer, error) {
 		Suffix: s.Base, RootDN: s.AdminDN, RootPassword: s.AdminPassword,
 		Schema: []string{ldap.Schema, schema}, Addresses: []string{plain}, TLSAddresses: []string{tls},
 		Certificate: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem"), CA: filepath.Join(dir, "ca.pem"),
-		Log: filepath.Join(dir, "log"), NoSync: true,
+		Log: filepath.Join(dir, "log"), NoSync: true, Policy: policy,
 	}
 	s.SocketURL = s.cfg.LDAPI()
 	for from, to := range map[string]string{cert.CertFile: s.cfg.Certificate, cert.KeyFile: s.cfg.Key, cert.CAFile: s.cfg.CA} {
