@@ -41,10 +41,13 @@ type Bridge struct {
 	events     event.Sink
 	guesses    Guesses
 	memory     *memory
+	metrics    metrics
 	now        func() time.Time
 
-	mu      sync.Mutex // guards watches
+	mu      sync.Mutex // guards what follows
 	watches map[directory.Key]map[*watch]struct{}
+	// behalf is how many watches are of sessions that somebody else has.
+	behalf int
 }
 
 // New returns a Bridge for the people of live.
@@ -57,6 +60,7 @@ func New(cfg Config, live *directory.Live, parts Parts, events event.Sink) *Brid
 		mechanisms: mechanisms(),
 		events:     events,
 		memory:     newMemory(cfg.RememberMax),
+		metrics:    newMetrics(),
 		now:        time.Now,
 		watches:    map[directory.Key]map[*watch]struct{}{},
 	}

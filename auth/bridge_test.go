@@ -138,7 +138,7 @@ func TestLogin(t *testing.T) {
 		{"gone", "right", "CONTACTADMIN", 1},
 		{"mia", secret, "AUTHENTICATIONFAILED", 1},
 		{"mia", "right", "EXPIRED", 1},
-		{"hal", "right", "AUTHORIZATIONFAILED", 1},
+		{"hal", "right", "UNAVAILABLE", 1},
 		{"locked", "right", "AUTHENTICATIONFAILED", 1},
 		{"web", "right", "AUTHORIZATIONFAILED", 1},
 		{"away", "right", "UNAVAILABLE", 1},

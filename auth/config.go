@@ -2,8 +2,12 @@ package auth
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
+	"slices"
 	"time"
+
+	"dirpost/directory"
 )
 
 // Config is what an administrator decides about logins.
@@ -34,6 +38,13 @@ type Config struct {
 	// Inside are the networks of the house. nil means that nobody has said which
 	// they are: then every network counts as one. See Door.
 	Inside []netip.Prefix
+	// OutsidePasswordGroups are those groups of the directory whose members may log
+	// in with the bare password of the domain from outside; "*" is everybody. See
+	// directory.ValidateGroup for how they are named.
+	OutsidePasswordGroups []string
+	// Masters are those groups whose members may act as everybody (RFC 4422 §2:
+	// authorization identity): for migrations, backups and the help desk.
+	Masters []string
 }
 
 func (c Config) withDefaults() Config {
@@ -77,6 +88,16 @@ func (c Config) Validate() error {
 	}
 	if c.GuessBurst < 0 {
 		errs = append(errs, errors.New("guess_burst: must not be negative"))
+	}
+	for name, groups := range map[string][]string{"outside_password_groups": c.OutsidePasswordGroups, "masters": c.Masters} {
+		for _, g := range groups {
+			if err := directory.ValidateGroup(g); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", name, err))
+			}
+		}
+	}
+	if slices.Contains(c.Masters, directory.Everybody) {
+		errs = append(errs, errors.New("masters: everybody may not act as everybody: name a group"))
 	}
 	return errors.Join(errs...)
 }

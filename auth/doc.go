@@ -12,7 +12,8 @@
 // # Standards
 //
 // RFC 4422 (SASL), RFC 4616 (PLAIN), RFC 4954 (SMTP AUTH), RFC 5530 and
-// RFC 3206 (what a refused client is told), RFC 4513 §5.1.2 (empty passwords).
+// RFC 3206 (what a refused client is told), RFC 4513 §5.1.2 (empty passwords),
+// RFC 8265 (names and passwords beyond ASCII).
 //
 // # Concurrency
 //
@@ -28,9 +29,16 @@
 // memory only, until anything about the entry changes. Each decision is one
 // event, without any secret.
 //
+// From outside the house the password of the domain is taken from those only whom
+// the configuration names. Anybody else's is refused without a question to the
+// directory, so that guesses there count against no account (Config.Inside).
+//
+// Who acts as somebody else needs a right that the directory gives to the mailbox,
+// or is in a group of Config.Masters; the audit names both, and the session ends
+// when either may not go on.
+//
 // # Limits
 //
 // Wrong logins are counted for each client in each node; Guesses is the seam
-// for a counter that all nodes share. An authorization identity other than
-// the person's own is refused.
+// for a counter that all nodes share.
 package auth

@@ -1,5 +1,7 @@
 package auth
 
+import "dirpost/directory"
+
 // Door is the side of the house that a client comes from.
 type Door uint8
 
@@ -35,4 +37,15 @@ func (b *Bridge) Door(c Conn) Door {
 		}
 	}
 	return Outside
+}
+
+// takesDomainPasswords reports whether anybody's password of the domain is taken on
+// c. Where it is not, what asks for a password wants one that we have issued.
+func (b *Bridge) takesDomainPasswords(c Conn) bool {
+	return b.Door(c) == Inside || len(b.cfg.OutsidePasswordGroups) > 0
+}
+
+// takesDomainPassword reports whether that of e is taken on c.
+func (b *Bridge) takesDomainPassword(c Conn, e *directory.Entry) bool {
+	return b.Door(c) == Inside || b.live.Snapshot().InGroups(e, b.cfg.OutsidePasswordGroups)
 }

@@ -39,9 +39,11 @@ type attempt struct {
 	start  time.Time        // when the last response came
 	entry  *directory.Entry // who it is about; who it is, once the proof was right
 	proof  Proof
-	reason string  // class, for the audit only
-	how    string  // "bind", "memory", or "" when the directory was not asked
-	steps  *[]Step // of a Trial, nil for any other login
+	reason string // class, for the audit only
+	how    string // "bind", "memory", or "" when the directory was not asked
+	notice *directory.Notice
+	target *directory.Entry // whom to act as, once it is known; nil: oneself
+	steps  *[]Step          // of a Trial, nil for any other login
 }
 
 // enter is the one end of every login, by whatever mechanism. refused is why the
@@ -72,7 +74,7 @@ func (b *Bridge) enter(ctx context.Context, c Conn, a *attempt, refused error) (
 func (b *Bridge) admit(c Conn, a *attempt) (*Identity, error) {
 	s := b.live.Snapshot()
 	e := s.ByKey(a.entry.Key)
-	if e == nil || e.Kind != directory.KindPerson || !s.Keeps(e) {
+	if e == nil || !mayProve(s, e, a.authzid) {
 		a.refuse("name", "no mailbox", "it is no person with a mailbox here any more")
 		return nil, ErrCredentials
 	}
@@ -94,18 +96,20 @@ func (b *Bridge) admit(c Conn, a *attempt) (*Identity, error) {
 		a.refuse("policy", "policy", "a policy of a group refuses logins")
 		return nil, ErrDisabled
 	}
-	if !limits.MayUseService(service(c.Protocol)) {
+	// Who may use no mail protocol may still have a password to change.
+	if c.Protocol != "http" && !limits.MayUseService(service(c.Protocol)) {
 		a.refuse("protocol", "service", "%s is not among the protocols of this person: %s", service(c.Protocol), strings.Join(limits.Services, ", "))
 		return nil, ErrAuthorization
 	}
 	a.step("protocol", true, "%s is allowed", service(c.Protocol))
-	if a.authzid != "" {
-		if as := s.ByLogin(a.authzid); as == nil || as.Key != e.Key {
-			a.refuse("on behalf", "authzid", "%s may not act as %s", a.authcid, a.authzid)
-			return nil, ErrAuthorization
-		}
+	as, err := b.onBehalf(c, a, s, e)
+	if err != nil {
+		return nil, err
 	}
-	return &Identity{Person: e.Key, Address: e.Primary, Name: e.DisplayName, Authcid: a.authcid, Mechanism: a.mech, Proof: a.proof}, nil
+	return &Identity{
+		Person: as.Key, Address: as.Primary, Name: as.DisplayName, Authcid: a.authcid, Actor: e.Key,
+		Mechanism: a.mech, Proof: a.proof, Notice: a.notice,
+	}, nil
 }
 
 // service is the name of a protocol among the services of an entry.

@@ -10,7 +10,7 @@ import (
 )
 
 // takesPasswords reports whether there is a password that would be taken on c.
-func (b *Bridge) takesPasswords(Conn) bool { return true }
+func (b *Bridge) takesPasswords(c Conn) bool { return b.takesDomainPasswords(c) }
 
 // startPassword starts PLAIN or LOGIN.
 func startPassword(b *Bridge, c Conn, a *attempt) server {
@@ -48,7 +48,7 @@ func (b *Bridge) password(ctx context.Context, c Conn, a *attempt) error {
 	if err != nil {
 		return err
 	}
-	a.entry = e
+	a.entry, a.pass = e, a.pass.prepared()
 	return b.judge(ctx, c, a, e)
 }
 
@@ -60,7 +60,7 @@ func (b *Bridge) find(ctx context.Context, c Conn, a *attempt) (*directory.Entry
 		a.refuse("name", "directory", "nobody has this login name, and the directory was not heard of lately")
 		return nil, envelope.Because(envelope.StatusAuthAway, directory.ErrStale)
 	}
-	if e == nil || e.Kind != directory.KindPerson || !s.Keeps(e) {
+	if e == nil || !mayProve(s, e, a.authzid) {
 		if e == nil {
 			a.refuse("name", "unknown", "nobody has this login name, or more than one entry")
 		} else {
@@ -77,6 +77,11 @@ func (b *Bridge) find(ctx context.Context, c Conn, a *attempt) (*directory.Entry
 // directory.
 func (b *Bridge) judge(ctx context.Context, c Conn, a *attempt, e *directory.Entry) error {
 	now := b.now()
+	if !b.takesDomainPassword(c, e) {
+		// Not asked, and so never counted against the account, right or wrong.
+		a.refuse("password", "door", "the password of the domain is not taken from outside, and the directory is not asked for it")
+		return ErrCredentials
+	}
 	// Whether a lockout is over only the directory knows.
 	locked := e.LoginState(now) == directory.StateLocked
 	if b.cfg.Remember > 0 && !locked && b.memory.has(e, a.pass, now) {
@@ -96,7 +101,8 @@ func (b *Bridge) judge(ctx context.Context, c Conn, a *attempt, e *directory.Ent
 	a.how, a.proof = "bind", ProofPassword
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.BindTimeout)
 	defer cancel()
-	err := v.Verify(ctx, e, string(a.pass))
+	notice, err := verify(ctx, v, e, a.pass)
+	a.notice = notice
 	var refusal *directory.Refusal
 	switch {
 	case err == nil:
@@ -118,6 +124,14 @@ func (b *Bridge) judge(ctx context.Context, c Conn, a *attempt, e *directory.Ent
 	}
 }
 
+// verify asks v, and what it has to say of a right password.
+func verify(ctx context.Context, v Verifier, e *directory.Entry, pass password) (*directory.Notice, error) {
+	if n, ok := v.(Noticer); ok {
+		return n.VerifyWithNotice(ctx, e, string(pass))
+	}
+	return nil, v.Verify(ctx, e, string(pass))
+}
+
 // answerTo is what somebody is told who knows the password.
 func answerTo(r directory.Reason) *envelope.Error {
 	switch r {
@@ -125,7 +139,9 @@ func answerTo(r directory.Reason) *envelope.Error {
 		return ErrExpired
 	case directory.ReasonDisabled, directory.ReasonExpired:
 		return ErrDisabled
-	case directory.ReasonHours, directory.ReasonWorkstation:
+	case directory.ReasonHours:
+		return ErrHours
+	case directory.ReasonWorkstation:
 		return ErrAuthorization
 	}
 	return ErrCredentials

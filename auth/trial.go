@@ -31,12 +31,7 @@ func (b *Bridge) Try(ctx context.Context, t Trial) ([]Step, error) {
 	var steps []Step
 	a := &attempt{mech: "LOGIN", authcid: t.Authcid, authzid: t.Authzid, pass: password(t.Password), start: b.now()}
 	a.steps = &steps
-	door := b.Door(t.Conn)
-	text := "the client comes from " + door.String()
-	if b.cfg.Inside == nil {
-		text = "nobody has said which networks are inside, so all are"
-	}
-	a.step("door", true, "%s", text)
+	a.step("door", true, "%s", b.doorInWords(t.Conn))
 	if !b.secure(t.Conn) {
 		a.step("door", false, "no TLS: nothing that proves who one is may be sent")
 		return steps, ErrPolicy
@@ -54,6 +49,10 @@ func (b *Bridge) try(ctx context.Context, c Conn, a *attempt) error {
 		err = b.password(ctx, c, a)
 	} else if a.entry, err = b.find(ctx, c, a); err == nil {
 		a.proof = ProofPassword
+		if !b.takesDomainPassword(c, a.entry) {
+			a.refuse("password", "door", "that of the domain is not taken from outside")
+			return ErrCredentials
+		}
 		a.step("password", true, "not asked for, and taken for right")
 	}
 	if err != nil {
@@ -61,6 +60,19 @@ func (b *Bridge) try(ctx context.Context, c Conn, a *attempt) error {
 	}
 	_, err = b.admit(c, a)
 	return err
+}
+
+// doorInWords says which door c comes through, and what that means for passwords.
+func (b *Bridge) doorInWords(c Conn) string {
+	switch {
+	case b.cfg.Inside == nil:
+		return "nobody has said which networks are inside, so all are"
+	case b.Door(c) == Inside:
+		return "inside: the password of the domain is taken"
+	case b.takesDomainPasswords(c):
+		return "outside: the password of the domain is taken from members of " + strings.Join(b.cfg.OutsidePasswordGroups, ", ")
+	}
+	return "outside: the password of the domain is not taken"
 }
 
 // step notes a step of a Trial; of no other login.

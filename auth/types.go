@@ -6,9 +6,12 @@ import (
 	"crypto/x509"
 	"log/slog"
 	"net/netip"
+	"unicode/utf8"
 
 	"dirpost/directory"
 	"dirpost/internal/envelope"
+
+	"golang.org/x/text/secure/precis"
 )
 
 // Identity is an authenticated person.
@@ -17,10 +20,15 @@ type Identity struct {
 	Address envelope.Address // primary address of Person
 	Name    string           // display name
 	Authcid string           // who proved who they are, as typed
+	// Actor proved who they are: Person, unless a master or somebody with a right to
+	// the mailbox acts as Person.
+	Actor directory.Key
 	// Mechanism is the SASL mechanism, "LOGIN" for IMAP LOGIN, "USER" for
 	// POP3 USER/PASS.
 	Mechanism string
 	Proof     Proof // of what kind the proof was
+	// Notice is what the directory said of the password, nil for nothing.
+	Notice *directory.Notice
 }
 
 // Conn is what the bridge must know of a connection.
@@ -44,6 +52,12 @@ type Conn struct {
 // (RFC 4513 §5.1.2).
 type Verifier interface {
 	Verify(ctx context.Context, e *directory.Entry, password string) error
+}
+
+// Noticer is a Verifier that also tells what the directory says of a right
+// password, such as that it expires soon. The Notice may be nil.
+type Noticer interface {
+	VerifyWithNotice(ctx context.Context, e *directory.Entry, password string) (*directory.Notice, error)
 }
 
 // Exchange is one SASL exchange, for all protocols alike.
@@ -73,6 +87,9 @@ var (
 	// ErrAuthorization: the password was right, but not for acting as that
 	// person or for this protocol.
 	ErrAuthorization = &envelope.Error{Status: envelope.Status{Code: 535, Enhanced: "5.7.0", Text: "Not authorized", IMAP: "AUTHORIZATIONFAILED", POP3: "AUTH"}}
+	// ErrHours: the password was right, at a time when the person may not log in. It
+	// passes by itself, so that clients should not ask for another password.
+	ErrHours = &envelope.Error{Status: envelope.Status{Code: 454, Enhanced: "4.7.0", Text: "Logins are not allowed at this time", IMAP: "UNAVAILABLE", POP3: "SYS/TEMP"}}
 	// ErrDisabled and ErrExpired: the password was right and its owner may
 	// know why it does not help (RFC 5248, RFC 5530 §3).
 	ErrDisabled = &envelope.Error{Status: envelope.Status{Code: 535, Enhanced: "5.7.13", Text: "Account disabled, ask your administrator", IMAP: "CONTACTADMIN", POP3: "AUTH"}}
@@ -81,6 +98,23 @@ var (
 
 // password is what a person typed. It never reaches a log.
 type password string
+
+// prepared returns p in the form in which passwords are compared, which is that of
+// the standard (RFC 8265 §4.2, OpaqueString): with the same characters for what
+// keyboards of different systems send. What the standard has no form for stays as
+// it was typed. There is one form only, so that a login is one question to the
+// directory and counts as one.
+func (p password) prepared() password {
+	for i := 0; i < len(p); i++ {
+		if p[i] >= utf8.RuneSelf {
+			if s, err := precis.OpaqueString.String(string(p)); err == nil && utf8.ValidString(string(p)) {
+				return password(s)
+			}
+			return p
+		}
+	}
+	return p
+}
 
 // LogValue implements slog.LogValuer.
 func (password) LogValue() slog.Value { return slog.StringValue("[redacted]") }

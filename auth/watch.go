@@ -10,33 +10,52 @@ import (
 
 // watch is one session that wants to know when its person is out.
 type watch struct {
+	id    *Identity
 	f     func(reason string)
 	timer *time.Timer // end of the account
 }
 
+// isOnBehalf reports whether somebody else acts as the person.
+func (id *Identity) isOnBehalf() bool { return id.Actor != "" && id.Actor != id.Person }
+
+// keys are whose changes matter to w.
+func (w *watch) keys() []directory.Key {
+	if w.id.isOnBehalf() {
+		return []directory.Key{w.id.Person, w.id.Actor}
+	}
+	return []directory.Key{w.id.Person}
+}
+
 // Watch calls f once when the person of id may no longer be logged in:
-// disabled, expired, gone from the directory, or logged out (LogOut). A lockout or a password that
-// is due for change closes no session. f must not block. If the person is out
+// disabled, expired, gone from the directory, or logged out (LogOut); when somebody
+// else acts as the person, also when that one may no longer. A lockout or a password
+// that is due for change closes no session. f must not block. If the person is out
 // already, f is called before Watch returns.
 func (b *Bridge) Watch(id *Identity, f func(reason string)) (cancel func()) {
-	w := &watch{f: f}
+	w := &watch{id: id, f: f}
 	b.mu.Lock()
-	if b.watches[id.Person] == nil {
-		b.watches[id.Person] = map[*watch]struct{}{}
+	for _, key := range w.keys() {
+		if b.watches[key] == nil {
+			b.watches[key] = map[*watch]struct{}{}
+		}
+		b.watches[key][w] = struct{}{}
 	}
-	b.watches[id.Person][w] = struct{}{}
+	if id.isOnBehalf() {
+		b.behalf++
+	}
 	b.mu.Unlock()
 	b.check(b.live.Snapshot(), id.Person)
 	return func() {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		b.dropLocked(id.Person, w)
+		b.dropLocked(w)
 	}
 }
 
-// LogOut ends all sessions of a person on this node, and forgets the passwords that
-// it remembers of them. It returns how many sessions there were. The person may log
-// in again: what keeps somebody out is the directory.
+// LogOut ends all sessions of a person on this node, those that others have on their
+// behalf too, and forgets the passwords that it remembers of them. It returns how
+// many sessions there were. The person may log in again: what keeps somebody out is
+// the directory.
 func (b *Bridge) LogOut(person directory.Key, reason string) int {
 	b.memory.forget(person)
 	b.mu.Lock()
@@ -45,7 +64,7 @@ func (b *Bridge) LogOut(person directory.Key, reason string) int {
 		tell = append(tell, w)
 	}
 	for _, w := range tell {
-		b.dropLocked(person, w)
+		b.dropLocked(w)
 	}
 	b.mu.Unlock()
 	for _, w := range tell {
@@ -54,20 +73,28 @@ func (b *Bridge) LogOut(person directory.Key, reason string) int {
 	return len(tell)
 }
 
-func (b *Bridge) dropLocked(person directory.Key, w *watch) {
+func (b *Bridge) dropLocked(w *watch) {
 	if w.timer != nil {
 		w.timer.Stop()
 	}
-	delete(b.watches[person], w)
-	if len(b.watches[person]) == 0 {
-		delete(b.watches, person)
+	if _, there := b.watches[w.id.Person][w]; there && w.id.isOnBehalf() {
+		b.behalf--
+	}
+	for _, key := range w.keys() {
+		delete(b.watches[key], w)
+		if len(b.watches[key]) == 0 {
+			delete(b.watches, key)
+		}
 	}
 }
 
 // changed hears of every change of the directory.
 func (b *Bridge) changed(s *directory.Snapshot, keys []directory.Key) {
-	// With policies, who may log in depends on groups.
-	if s.HasPolicies() && slices.ContainsFunc(keys, func(k directory.Key) bool {
+	b.mu.Lock()
+	byGroup := s.HasPolicies() || b.behalf > 0
+	b.mu.Unlock()
+	// With policies, who may log in depends on groups; whom one may act as does too.
+	if byGroup && slices.ContainsFunc(keys, func(k directory.Key) bool {
 		e := s.ByKey(k)
 		return e == nil || e.Kind == directory.KindList
 	}) {
@@ -85,37 +112,56 @@ func (b *Bridge) changed(s *directory.Snapshot, keys []directory.Key) {
 	}
 }
 
-// check tells the watches of a person if s says that the person is out, and
+// check tells the watches that a person matters to if s says that they are out, and
 // else comes back when the account ends.
 func (b *Bridge) check(s *directory.Snapshot, person directory.Key) {
-	e, now := s.ByKey(person), b.now()
-	reason := out(e, now)
-	if reason == "" && s.Limits(e).NoLogin {
-		reason = "account disabled"
+	now := b.now()
+	b.mu.Lock()
+	all := slices.Collect(maps.Keys(b.watches[person]))
+	b.mu.Unlock()
+	reasons := make(map[*watch]string, len(all))
+	var own *string // the answer of most of them, asked once
+	for _, w := range all {
+		if w.id.isOnBehalf() {
+			reasons[w] = b.outOnBehalf(s, w.id, now)
+			continue
+		}
+		if own == nil {
+			reason := out(s, person, now)
+			own = &reason
+		}
+		reasons[w] = *own
 	}
 	b.mu.Lock()
 	var tell []*watch
-	for w := range b.watches[person] {
+	for w, reason := range reasons {
+		if _, there := b.watches[w.id.Person][w]; !there {
+			continue
+		}
 		if w.timer != nil {
 			w.timer.Stop()
 			w.timer = nil
 		}
-		switch {
-		case reason != "":
+		prover := w.id.Person
+		if w.id.isOnBehalf() {
+			prover = w.id.Actor
+		}
+		if reason != "" {
 			tell = append(tell, w)
-			b.dropLocked(person, w)
-		case !e.Expires.IsZero():
-			w.timer = time.AfterFunc(e.Expires.Sub(now), func() { b.check(b.live.Snapshot(), person) })
+			b.dropLocked(w)
+		} else if e := s.ByKey(prover); !e.Expires.IsZero() {
+			w.timer = time.AfterFunc(e.Expires.Sub(now), func() { b.check(b.live.Snapshot(), prover) })
 		}
 	}
 	b.mu.Unlock()
 	for _, w := range tell {
-		w.f(reason)
+		w.f(reasons[w])
 	}
 }
 
-// out says why the person of e may not be logged in, "" if they may.
-func out(e *directory.Entry, now time.Time) string {
+// out says why a person may not be logged in, "" if they may.
+func out(s *directory.Snapshot, person directory.Key, now time.Time) string {
+	e := s.ByKey(person)
 	if e == nil {
 		return "account deleted"
 	}
@@ -126,6 +172,24 @@ func out(e *directory.Entry, now time.Time) string {
 		return "account expired"
 	case directory.StateGrace:
 		return "account deleted"
+	}
+	if s.Limits(e).NoLogin {
+		return "account disabled"
+	}
+	return ""
+}
+
+// outOnBehalf says why somebody may not act as another any longer, "" if they may.
+func (b *Bridge) outOnBehalf(s *directory.Snapshot, id *Identity, now time.Time) string {
+	if reason := out(s, id.Actor, now); reason != "" {
+		return reason
+	}
+	e, as := s.ByKey(id.Actor), s.ByKey(id.Person)
+	if as == nil || !s.Keeps(as) {
+		return "account deleted"
+	}
+	if !s.InGroups(e, b.cfg.Masters) && s.Rights(e, as)&(directory.RightOpen|directory.RightSendAs) == 0 {
+		return "the right to act as the person was taken away"
 	}
 	return ""
 }

@@ -3,6 +3,7 @@ package imapd
 import (
 	"errors"
 
+	"dirpost/auth"
 	"dirpost/internal/envelope"
 	"dirpost/internal/store"
 	"dirpost/mra"
@@ -63,7 +64,7 @@ func (c *conn) problemOf(err error) *problem {
 		return &problem{status: "NO", code: "LIMIT", text: "Too many sessions of yours"}
 	case errors.As(err, &public) && public.Status.Code == 501:
 		return &problem{status: "BAD", text: public.Status.Text} // a SASL response that cannot be read
-	case errors.As(err, &public) && !public.Status.IsTemporary():
+	case errors.As(err, &public) && (!public.Status.IsTemporary() || errors.Is(err, auth.ErrHours)):
 		return &problem{status: "NO", code: public.Status.IMAP, text: public.Status.Text}
 	}
 	return ourProblem(err, c.mc.Session)
