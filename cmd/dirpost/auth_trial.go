@@ -11,11 +11,12 @@ import (
 	"text/tabwriter"
 
 	"dirpost/auth"
-	"dirpost/directory/ldap"
+	"dirpost/internal/bus"
 	"dirpost/internal/envelope"
 	"dirpost/internal/event"
 	"dirpost/internal/postgres"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 )
 
@@ -151,25 +152,30 @@ func trialBridge(ctx context.Context, file *File, db *postgres.DB, log *slog.Log
 	if err != nil {
 		return nil, nil, err
 	}
-	parts := auth.Parts{Verifiers: make(map[string]auth.Verifier)}
-	var clients []*ldap.Client
-	end = func() {
-		for _, client := range clients {
-			client.Close()
-		}
+	// A node that never runs: its parts are the same.
+	n := &node{
+		file: file, log: log, db: db, live: live, bus: bus.New(db, log), events: event.Discard,
+		metrics: prometheus.NewRegistry(), verifiers: make(map[string]auth.Verifier),
 	}
+	defer func() {
+		if err != nil {
+			n.close()
+		}
+	}()
 	for _, name := range file.names() {
 		client, err := file.client(name, false, log)
 		if err != nil {
-			end()
 			return nil, nil, err
 		}
-		clients = append(clients, client)
+		n.closers = append(n.closers, client.Close)
 		if err := file.setMachine(ctx, client, log); err != nil {
-			end()
 			return nil, nil, err
 		}
-		parts.Verifiers[name] = client
+		n.verifiers[name] = client
 	}
-	return auth.New(c, live, parts, event.Discard), end, nil
+	parts, err := n.authParts(ctx)
+	if err != nil {
+		return nil, nil, fmt.Errorf("auth: %w", err)
+	}
+	return auth.New(c, live, parts, event.Discard), n.close, nil
 }

@@ -150,6 +150,9 @@ type AuthSection struct {
 	Remember          Duration `toml:"remember"`
 	FailureTime       Duration `toml:"failure_time"`
 	Inside            []string `toml:"inside"`
+
+	OutsidePasswordGroups []string `toml:"outside_password_groups"`
+	Masters               []string `toml:"masters"`
 }
 
 // TLSSection is [tls].

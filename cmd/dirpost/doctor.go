@@ -86,6 +86,7 @@ func (d *doctor) examine(ctx context.Context, std streams) {
 	for _, name := range d.file.names() {
 		d.directory(ctx, name)
 	}
+	d.doors()
 	d.listeners(ctx)
 	db, err := postgres.Open(ctx, d.file.databaseConfig(), log)
 	if err != nil {
@@ -269,6 +270,7 @@ func (d *doctor) replica(ctx context.Context, db *postgres.DB) {
 		d.bad("replica", "see the section [domains], and the database", err)
 		return
 	}
+	d.authGroups(s)
 	age, known := s.Age()
 	if list := s.Unconfirmed(); s.Ready() && len(list) > 0 {
 		d.warn("domains", "look at 'dirpost directory check', then confirm with --accept", "mail for %s waits at its senders", strings.Join(list, ", "))

@@ -15,6 +15,14 @@ func TestDoctor(t *testing.T) {
 		return code, out.String()
 	}
 	stop := s.start()
+	if code, out := examine(); code != 2 || strings.Count(out, "warning") != 2 || !strings.Contains(out, "nobody has said which networks are inside") {
+		t.Errorf("nobody has said which networks are inside: exit %d\n%s", code, out)
+	}
+	s.change("[auth]\n", "[auth]\ninside = [\"127.0.0.1\", \"10.0.0.0/8\"]\nmasters = [\"cn=masters,dc=corp,dc=example\", \"cn=it,ou=groups,dc=corp,dc=example\"]\n")
+	if code, out := examine(); code != 2 || !strings.Contains(out, "there is no group cn=masters") || strings.Contains(out, "cn=it") || !strings.Contains(out, "2 networks are inside; from outside the password of the domain is not taken") {
+		t.Errorf("masters that are not there: exit %d\n%s", code, out)
+	}
+	s.change("\"cn=masters,dc=corp,dc=example\", ", "")
 	if code, out := examine(); code != 2 || strings.Contains(out, "error") || strings.Count(out, "warning") != 1 || !strings.Contains(out, "is not for mail.corp.example") {
 		t.Errorf("healthy but for the name in the certificate: exit %d\n%s", code, out)
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -53,6 +54,7 @@ type system struct {
 	addr   map[string]string // of each listener: "smtp", "submissions", "imaps", …
 	file   *File
 	node   *node // that start has started last
+	logs   lockedBuffer
 }
 
 // listenerKinds are the listeners of a system.
@@ -214,7 +216,7 @@ func (s *system) start() (stop func()) {
 func (s *system) startAway() (stop func()) {
 	s.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	log, control, err := logging.New(testWriter{s.t}, logging.Config{Level: "info"})
+	log, control, err := logging.New(io.MultiWriter(testWriter{s.t}, &s.logs), logging.Config{Level: "info"})
 	if err != nil {
 		s.t.Fatal(err)
 	}
