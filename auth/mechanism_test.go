@@ -146,3 +146,27 @@ func TestTry(t *testing.T) {
 		t.Errorf("in clear: %v, %+v", err, steps)
 	}
 }
+
+// Exchanges that clients begin and leave by the thousand hold nothing and are no
+// decisions.
+func TestHalfFinished(t *testing.T) {
+	t.Parallel()
+	b, v, _, log := newBridge(Config{FailureTime: time.Hour})
+	for range 5000 {
+		for _, mech := range b.Mechanisms(client) {
+			x, err := b.Start(t.Context(), client, mech)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, done, err := x.Next(t.Context(), nil); done || err != nil {
+				t.Fatal(done, err)
+			}
+		}
+	}
+	if v.binds != 0 || len(log.lines) != 0 || len(b.watches) != 0 {
+		t.Errorf("%d binds, %d lines, %d watches", v.binds, len(log.lines), len(b.watches))
+	}
+	if _, err := b.Login(t.Context(), client, "alice", "right"); err != nil {
+		t.Error(err)
+	}
+}

@@ -262,3 +262,61 @@ func TestAuditTellsNoSecret(t *testing.T) {
 		}
 	}
 }
+
+// TestHalfFinished: exchanges that clients begin and leave, dozens on each
+// port, keep nobody out, and what comes then is answered as ever.
+func TestHalfFinished(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, "")
+	s.start()
+	begin := map[string][]string{ // what is said, and how the last answer begins
+		"submissions": {"EHLO x", "250 ", "AUTH LOGIN", "334 ", "YWxpY2U=", "334 "},
+		"imaps":       {"a AUTHENTICATE PLAIN", "+ "},
+		"pop3s":       {"AUTH PLAIN", "+ "},
+	}
+	var open []*textproto.Conn
+	for i := range 50 {
+		for listener, words := range begin {
+			c := textproto.NewConn(s.dialFrom(net.IPv4(127, 5, byte(i), 1).String(), listener))
+			if _, err := c.ReadLine(); err != nil {
+				t.Fatal(err)
+			}
+			for ; len(words) > 0; words = words[2:] {
+				if err := c.PrintfLine("%s", words[0]); err != nil {
+					t.Fatal(err)
+				}
+				for line := ""; !strings.HasPrefix(line, words[1]); {
+					var err error
+					if line, err = c.ReadLine(); err != nil {
+						t.Fatalf("%s: %v", listener, err)
+					}
+				}
+			}
+			open = append(open, c)
+		}
+	}
+	for _, w := range ways {
+		if got, err := w.try(s.dialFrom("127.0.0.1", w.listener), "bob", s.slapd.UserPassword); got != "in" || err != nil {
+			t.Errorf("%s beside %d exchanges: %q, %v", w.name, len(open), got, err)
+		}
+	}
+	for i, c := range open {
+		switch i % 3 {
+		case 0: // gone without a word
+		case 1:
+			_ = c.PrintfLine("*")
+			if line, err := c.ReadLine(); err != nil || !strings.Contains(line, "ancelled") {
+				t.Errorf("cancelled: %q, %v", line, err)
+			}
+		case 2:
+			_ = c.PrintfLine("%s", strings.Repeat("QUFB", 100))
+			if line, err := c.ReadLine(); err != nil || strings.HasPrefix(line, "+") || strings.HasPrefix(line, "2") {
+				t.Errorf("nonsense: %q, %v", line, err)
+			}
+		}
+		_ = c.Close()
+	}
+	s.eventually("a login for each password, and none for what was left", func() bool {
+		return strings.Count(s.logs.String(), "outcome=accepted") == len(ways)
+	})
+}
