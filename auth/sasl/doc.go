@@ -3,8 +3,8 @@
 //
 // # Standards
 //
-// RFC 4422 (SASL), RFC 4616 (PLAIN). LOGIN is described by
-// draft-murchison-sasl-login only.
+// RFC 4422 (SASL), RFC 4616 (PLAIN), RFC 5802 and RFC 7677 (SCRAM-SHA-256, with and
+// without channel binding). LOGIN is described by draft-murchison-sasl-login only.
 //
 // # Security
 //
