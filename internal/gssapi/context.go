@@ -47,6 +47,12 @@ func (i *Initiator) Initiate(ctx context.Context, service string, instance ...st
 	if err != nil {
 		return nil, err
 	}
+	return i.begin(t, contextFlags, nil)
+}
+
+// begin makes the first token with a ticket. binding is what the channel is bound to
+// (RFC 5929), nil for nothing.
+func (i *Initiator) begin(t ticket, wants uint32, binding []byte) (*Exchange, error) {
 	auth, err := types.NewAuthenticator(i.key.realm, i.cname)
 	if err != nil {
 		return nil, err
@@ -56,21 +62,33 @@ func (i *Initiator) Initiate(ctx context.Context, service string, instance ...st
 	if err := auth.GenerateSeqNumberAndSubKey(t.key.KeyType, keySizes[t.key.KeyType]); err != nil {
 		return nil, err
 	}
-	// The checksum is none: it carries the flags, and no channel binding.
+	// The checksum is none: it carries the flags, and the channel binding.
 	sum := make([]byte, 24)
 	binary.LittleEndian.PutUint32(sum, 16)
-	binary.LittleEndian.PutUint32(sum[20:], contextFlags)
-	auth.Cksum = types.Checksum{CksumType: chksumtype.GSSAPI, Checksum: sum}
-	req, err := messages.NewAPReq(t.Ticket, t.key, auth)
-	if err != nil {
-		return nil, err
+	if binding != nil {
+		copy(sum[4:], bindingHash(binding))
 	}
-	types.SetFlag(&req.APOptions, flags.APOptionMutualRequired)
+	binary.LittleEndian.PutUint32(sum[20:], wants)
+	auth.Cksum = types.Checksum{CksumType: chksumtype.GSSAPI, Checksum: sum}
+	x := &Exchange{session: t.key, auth: auth}
+	return x, x.seal(t.Ticket, wants)
+}
+
+// seal encrypts the authenticator and makes the token.
+func (x *Exchange) seal(t messages.Ticket, wants uint32) error {
+	req, err := messages.NewAPReq(t, x.session, x.auth)
+	if err != nil {
+		return err
+	}
+	if wants&flagMutual != 0 {
+		types.SetFlag(&req.APOptions, flags.APOptionMutualRequired)
+	}
 	b, err := req.Marshal()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return &Exchange{Token: frame(tokenAPReq, b), session: t.key, auth: auth}, nil
+	x.Token = frame(tokenAPReq, b)
+	return nil
 }
 
 // Complete takes the server's answer, which proves that it has the key of the
@@ -134,8 +152,8 @@ const (
 // by other means than Kerberos, as in tests. Messages are numbered from 0.
 func NewContext(key []byte, side Side) (*Context, error) {
 	k := types.EncryptionKey{KeyValue: key}
-	for etype, size := range keySizes {
-		if size == len(key) {
+	for _, etype := range aes {
+		if keySizes[etype] == len(key) {
 			k.KeyType = etype
 		}
 	}
@@ -167,7 +185,7 @@ const (
 	wrapAcceptorSubkey = 4
 	// Overhead is by how many octets a sealed token is at most longer than its
 	// message: two headers, confounder and checksum.
-	Overhead = 2*headerSize + 16 + 12
+	Overhead = 2*headerSize + 16 + 24
 )
 
 // Seal returns the token that carries p encrypted.

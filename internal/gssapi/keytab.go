@@ -1,9 +1,11 @@
 package gssapi
 
 import (
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jcmturner/gokrb5/v8/iana/etypeID"
@@ -42,7 +44,7 @@ func findKey(keytab []byte, principal, realm string) (keyEntry, error) {
 			seen = append(seen, e.principal())
 			continue
 		}
-		if !isUsable(e.key) {
+		if !isUsable(e.key) || !slices.Contains(aes, e.key.KeyType) {
 			weak = true
 			continue
 		}
@@ -61,10 +63,20 @@ func findKey(keytab []byte, principal, realm string) (keyEntry, error) {
 	return keyEntry{}, errors.New("keytab is empty")
 }
 
-// keySizes are the encryption types that may be used, with the octets of a key.
+// keySizes are the encryption types that may be used, with the octets of a key. We
+// ask for the first two (aes); tickets for us may be of any.
 var keySizes = map[int32]int{
-	etypeID.AES128_CTS_HMAC_SHA1_96: 16,
-	etypeID.AES256_CTS_HMAC_SHA1_96: 32,
+	etypeID.AES128_CTS_HMAC_SHA1_96:    16,
+	etypeID.AES256_CTS_HMAC_SHA1_96:    32,
+	etypeID.AES128_CTS_HMAC_SHA256_128: 16,
+	etypeID.AES256_CTS_HMAC_SHA384_192: 32,
+}
+
+// newKey makes a key. The library makes one of 24 octets for the last type.
+func newKey(etype int32) types.EncryptionKey {
+	k := types.EncryptionKey{KeyType: etype, KeyValue: make([]byte, keySizes[etype])}
+	_, _ = rand.Read(k.KeyValue) // never fails
+	return k
 }
 
 func isUsable(k types.EncryptionKey) bool {

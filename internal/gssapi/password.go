@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/jcmturner/gofork/encoding/asn1"
 	"github.com/jcmturner/gokrb5/v8/crypto"
@@ -60,16 +61,7 @@ func (i *Initiator) passwordKey(ctx context.Context) (types.EncryptionKey, error
 // the salt in the refusal (RFC 4120 §5.2.7.5). An account that was renamed keeps
 // its old one, so no rule could tell it.
 func (i *Initiator) derivation(ctx context.Context) (derivation, error) {
-	req, err := messages.NewASReq(i.account.Realm, options(aes), i.cname, types.PrincipalName{NameType: nametype.KRB_NT_SRV_INST, NameString: []string{"krbtgt", i.account.Realm}})
-	if err != nil {
-		return derivation{}, err
-	}
-	req.ReqBody.Till = i.now().UTC().Add(ticketLife)
-	b, err := req.Marshal()
-	if err != nil {
-		return derivation{}, err
-	}
-	b, err = i.ask(ctx, b)
+	b, err := i.askDerivation(ctx)
 	var refused *RefusedError
 	switch {
 	case errors.As(err, &refused) && refused.Code == errorcode.KDC_ERR_PREAUTH_REQUIRED:
@@ -88,6 +80,20 @@ func (i *Initiator) derivation(ctx context.Context) (derivation, error) {
 		return derivation{}, fmt.Errorf("answer of the KDC: %w", err)
 	}
 	return i.chooseDerivation(rep.PAData)
+}
+
+// askDerivation sends a request without pre-authentication, and returns the answer.
+func (i *Initiator) askDerivation(ctx context.Context) ([]byte, error) {
+	req, err := messages.NewASReq(i.account.Realm, options(aes), i.cname, types.PrincipalName{NameType: nametype.KRB_NT_SRV_INST, NameString: []string{"krbtgt", i.account.Realm}})
+	if err != nil {
+		return nil, err
+	}
+	req.ReqBody.Till = i.now().UTC().Add(ticketLife)
+	b, err := req.Marshal()
+	if err != nil {
+		return nil, err
+	}
+	return i.ask(ctx, b)
 }
 
 // chooseDerivation takes the first that we can use, in the KDC's order.
@@ -136,6 +142,24 @@ func Salt(ctx context.Context, a Account) (string, error) {
 		return "", fmt.Errorf("ask for the salt of %s@%s: %w", a.Principal, a.Realm, err)
 	}
 	return d.salt, nil
+}
+
+// Clock asks a KDC what time it has, and returns how far our clock is ahead of it, to
+// the second. a needs Realm and KDCs. The answer is not authenticated.
+func Clock(ctx context.Context, a Account) (ahead time.Duration, err error) {
+	a.Principal, a.Password = "clock", "-" // whoever that is, there is no password
+	i, err := NewInitiator(a)
+	if err != nil {
+		return 0, err
+	}
+	_, err = i.askDerivation(ctx)
+	if refused, ok := errors.AsType[*RefusedError](err); ok {
+		return refused.Skew, nil
+	}
+	if err == nil {
+		err = errors.New("the KDC gives tickets to whoever asks")
+	}
+	return 0, fmt.Errorf("ask a KDC of %s for the time: %w", a.Realm, err)
 }
 
 // kerbErrorData is KERB-ERROR-DATA of [MS-KILE] §2.2.1.

@@ -5,16 +5,12 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
-	"io"
-	"log"
 	"strings"
 
-	"github.com/jcmturner/gokrb5/v8/iana/adtype"
 	"github.com/jcmturner/gokrb5/v8/iana/errorcode"
 	"github.com/jcmturner/gokrb5/v8/iana/keyusage"
 	"github.com/jcmturner/gokrb5/v8/iana/nametype"
 	"github.com/jcmturner/gokrb5/v8/messages"
-	"github.com/jcmturner/gokrb5/v8/pac"
 	"github.com/jcmturner/gokrb5/v8/types"
 )
 
@@ -127,37 +123,6 @@ func openTicket(t messages.Ticket, keytab []byte) ([]byte, types.EncryptionKey, 
 		return nil, types.EncryptionKey{}, fmt.Errorf("is made with key number %d of encryption type %d, which the keytab does not have", t.EncPart.KVNO, t.EncPart.EType)
 	}
 	return nil, types.EncryptionKey{}, errForged
-}
-
-// certifiedSID reads the SID from the privilege attribute certificate ([MS-PAC]),
-// which the KDC has signed with our key.
-func certifiedSID(part messages.EncTicketPart, key types.EncryptionKey) (string, error) {
-	for _, ad := range part.AuthorizationData {
-		if ad.ADType != adtype.ADIfRelevant {
-			continue
-		}
-		var inner types.AuthorizationData
-		if err := inner.Unmarshal(ad.ADData); err != nil {
-			return "", err
-		}
-		for _, ad := range inner {
-			if ad.ADType != adtype.ADWin2KPAC {
-				continue
-			}
-			var p pac.PACType
-			if err := p.Unmarshal(ad.ADData); err != nil {
-				return "", fmt.Errorf("certificate in the ticket: %w", err)
-			}
-			if err := p.ProcessPACInfoBuffers(key, log.New(io.Discard, "", 0)); err != nil {
-				return "", fmt.Errorf("certificate in the ticket: %w", err)
-			}
-			if p.KerbValidationInfo == nil {
-				return "", errors.New("certificate in the ticket says nothing of the account")
-			}
-			return fmt.Sprintf("%s-%d", p.KerbValidationInfo.LogonDomainID.String(), p.KerbValidationInfo.UserID), nil
-		}
-	}
-	return "", nil
 }
 
 // MayChange reports whether the password of who is right though it must be changed

@@ -323,11 +323,10 @@ func (i *Initiator) refusal(rep []byte) error {
 	if k.Unmarshal(rep) != nil {
 		return nil
 	}
-	e := &RefusedError{Code: k.ErrorCode, Text: errorcode.Lookup(k.ErrorCode), Status: ntStatus(k.EData), data: k.EData, password: i.account.Password != ""}
-	if k.ErrorCode == errorcode.KRB_AP_ERR_SKEW {
-		e.Skew = i.now().Sub(k.STime).Round(time.Second)
+	return &RefusedError{
+		Code: k.ErrorCode, Text: errorcode.Lookup(k.ErrorCode), Status: ntStatus(k.EData), Skew: i.now().Sub(k.STime).Round(time.Second),
+		data: k.EData, password: i.account.Password != "",
 	}
-	return e
 }
 
 // RefusedError is what a KDC answered instead of a ticket.
@@ -335,7 +334,7 @@ type RefusedError struct {
 	Code   int32         // RFC 4120 §7.5.9; the constants below
 	Text   string        // the name of the code
 	Status uint32        // why, as an NTSTATUS of Windows ([MS-ERREF] §2.3), 0: not said
-	Skew   time.Duration // with CodeSkew: how far our clock is ahead
+	Skew   time.Duration // how far our clock is ahead of the KDC's, which is to the second
 
 	// Tried says that it came to a request with a proof of the password, after one
 	// without was let pass: the KDC has looked at the password, and found it right
