@@ -238,7 +238,7 @@ func TestExchange(t *testing.T) {
 		{"no NUL", "PLAIN", [][]byte{[]byte("alice right")}, "501"},
 		{"too many NULs", "PLAIN", [][]byte{[]byte("\x00alice\x00right\x00")}, "501"},
 		{"empty response", "PLAIN", [][]byte{{}}, "501"},
-		{"too long", "PLAIN", [][]byte{[]byte("\x00alice\x00" + strings.Repeat("x", 13<<10))}, "501"},
+		{"too long", "PLAIN", [][]byte{[]byte("\x00alice\x00" + strings.Repeat("x", 48_000))}, "501"},
 		{"LOGIN", "LOGIN", [][]byte{none, []byte("alice"), []byte("right")}, "corp:alice"},
 		{"LOGIN with initial response", "LOGIN", [][]byte{[]byte("alice"), []byte("right")}, "corp:alice"},
 		{"LOGIN wrong", "LOGIN", [][]byte{none, []byte("alice"), []byte("wrong")}, "535"},

@@ -14,9 +14,9 @@ const (
 )
 
 // MaxResponse bounds one response of a client, in octets after base64. A
-// Kerberos token with many groups is 12 KiB; a name and a password are far
-// below.
-const MaxResponse = 12 << 10
+// Kerberos token of a member of many groups has 12 KiB and more, and 48,000 octets
+// are what Windows allows one; a name and a password are far below.
+const MaxResponse = 48000
 
 // ErrMalformed reports a response that the mechanism cannot read.
 var ErrMalformed = errors.New("malformed SASL response")

@@ -49,7 +49,7 @@ type conn struct {
 // much (RFC 7888 §5); a line must hold a Kerberos ticket (RFC 4959) and an ID of
 // 30 fields (RFC 2971 §3.3).
 var (
-	strangerLimits = wire.Limits{Line: 40 << 10, Literal: 4 << 10, Command: 8 << 10, Skip: 64 << 10}
+	strangerLimits = wire.Limits{Line: 64 << 10, Literal: 4 << 10, Command: 8 << 10, Skip: 64 << 10}
 	personLimits   = wire.Limits{Line: 64 << 10, Literal: 64 << 10, Command: 512 << 10, Skip: 256 << 20}
 )
 

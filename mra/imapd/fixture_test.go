@@ -117,7 +117,7 @@ func (e *echo) Next(_ context.Context, response []byte) ([]byte, bool, error) {
 		return []byte("say it"), false, nil
 	case e.round <= 2 && string(response) == "say it":
 		return []byte("now a ticket"), false, nil
-	case e.round <= 3 && len(response) == 12<<10:
+	case e.round <= 3 && len(response) == 48_000:
 		return []byte("verified"), true, nil
 	}
 	return nil, false, envelope.Because(envelope.StatusCredentials, nil)

@@ -19,7 +19,7 @@ import (
 
 const (
 	maxLine     = 1024     // of a command; RFC 2449 §4 asks for 255
-	maxSASLLine = 17 << 10 // of a SASL exchange and of AUTH: sasl.MaxResponse in base64 and some words
+	maxSASLLine = 63 << 10 // of a SASL exchange and of AUTH: sasl.MaxResponse in base64 and some words
 	maxErrors   = 20       // wrong commands in a row
 	maxLogins   = 5        // failed logins
 	loginTime   = 3 * time.Minute

@@ -16,7 +16,7 @@ const (
 	maxCommand = 2048
 	// maxAuth is more than the 12,288 of RFC 4954 §4: sasl.MaxResponse in base64,
 	// which is a Kerberos ticket of many groups, and some words.
-	maxAuth = 17 << 10
+	maxAuth = 63 << 10
 	// maxDiscard is how much of a line that is too long is read and dropped.
 	maxDiscard = 64 << 10
 
