@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"dirpost/auth/krb5"
 	"dirpost/auth/sasl"
 	"dirpost/directory"
 	"dirpost/internal/envelope"
@@ -30,6 +31,8 @@ type Parts struct {
 	// Verifiers judge the passwords of the people of each directory, by its name in
 	// the configuration.
 	Verifiers map[string]Verifier
+	// Tickets judges Kerberos tickets.
+	Tickets *krb5.Acceptor
 }
 
 // Bridge turns credentials into identities, for every protocol alike.

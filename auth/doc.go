@@ -11,9 +11,9 @@
 //
 // # Standards
 //
-// RFC 4422 (SASL), RFC 4616 (PLAIN), RFC 4954 (SMTP AUTH), RFC 5530 and
-// RFC 3206 (what a refused client is told), RFC 4513 §5.1.2 (empty passwords),
-// RFC 8265 (names and passwords beyond ASCII).
+// RFC 4422 (SASL), RFC 4616 (PLAIN), RFC 4752 (GSSAPI), RFC 4559 (Negotiate), RFC
+// 4954 (SMTP AUTH), RFC 5530 and RFC 3206 (what a refused client is told), RFC 4513
+// §5.1.2 (empty passwords), RFC 8265 (names and passwords beyond ASCII).
 //
 // # Concurrency
 //

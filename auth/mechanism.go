@@ -37,6 +37,7 @@ type server interface {
 // for both (offered).
 func mechanisms() []mechanism {
 	return []mechanism{
+		{gssapiName, (*Bridge).takesTickets, startGSSAPI},     // RFC 4752
 		{sasl.Plain, (*Bridge).takesPasswords, startPassword}, // RFC 4616
 		{sasl.Login, (*Bridge).takesPasswords, startPassword}, // draft-murchison-sasl-login
 	}

@@ -32,6 +32,8 @@ var rules = []rule{
 
 	{"auth/...", []string{"auth/...", "directory/...", "internal/..."}, []string{"internal/store", "internal/blob"},
 		"auth lies below the servers, and a login never waits for a mailbox"},
+	{"auth/krb5", []string{"directory", "internal/gssapi"}, nil,
+		"whose a ticket is; what becomes of the login, auth decides"},
 	{"directory/...", []string{"directory/...", "internal/..."}, []string{"internal/store", "internal/blob"},
 		"the directory lies below everything but internal, and knows no mailboxes"},
 	{"directory/filter", nil, nil,

@@ -1,0 +1,35 @@
+// Package krb5 lets people in who have a Kerberos ticket for us: it has the keys of
+// this system, judges tokens of SASL GSSAPI and of HTTP Negotiate, and finds the
+// entry in the directory of whom a ticket is.
+//
+// # Standards
+//
+// RFC 4752 (SASL GSSAPI), RFC 4559 and RFC 4178 (Negotiate, SPNEGO), RFC 5929 and
+// RFC 9266 (channel bindings), by way of internal/gssapi; [MS-PAC] (the account in a
+// ticket).
+//
+// # Concurrency
+//
+// An Acceptor may be used by any number of goroutines; its keys may change at any
+// time. An Exchange belongs to one connection.
+//
+// # Limits
+//
+// Of the security layers of RFC 4752 none is offered: everything is inside TLS. Keys
+// are AES (RFC 3962, RFC 8009). What a browser likes best must be Kerberos: nothing
+// is negotiated in more than one step. Delegated tickets are not read.
+//
+// # Security
+//
+// Whose a ticket is says the SID that the domain has certified in it, and never a
+// name that the client has typed. Without one, or where no entry has it, a rule of
+// the configuration must say what the names of that realm are; there is none of
+// itself, not for our own realm either.
+//
+// A token is taken once in each process. On another node it could be taken again
+// within five minutes by who can read what is inside TLS: he still does not get past
+// the second message of RFC 4752 where the client wanted proof of us, as all mail
+// programs but curl do. To share what was seen would cost each login a commit, and
+// would not stop who stands inside TLS, since he can be first with the token;
+// require_channel_binding does.
+package krb5
