@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"text/tabwriter"
 
 	"dirpost/auth"
+	"dirpost/directory/ldap"
 	"dirpost/internal/bus"
 	"dirpost/internal/envelope"
 	"dirpost/internal/event"
@@ -162,13 +164,19 @@ func trialBridge(ctx context.Context, file *File, db *postgres.DB, log *slog.Log
 			n.close()
 		}
 	}()
+	if n.tickets, err = file.tickets(); err != nil {
+		return nil, nil, err
+	}
 	for _, name := range file.names() {
 		client, err := file.client(name, false, log)
 		if err != nil {
 			return nil, nil, err
 		}
 		n.closers = append(n.closers, client.Close)
-		if err := file.setMachine(ctx, client, log); err != nil {
+		err = file.withMachine(ctx, client, log, func(m ldap.Machine) error {
+			return errors.Join(client.SetMachine(m), takeMachine(n.tickets, client.Name(), m))
+		})
+		if err != nil {
 			return nil, nil, err
 		}
 		n.verifiers[name] = client

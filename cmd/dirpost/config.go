@@ -153,6 +153,8 @@ type AuthSection struct {
 
 	OutsidePasswordGroups []string `toml:"outside_password_groups"`
 	Masters               []string `toml:"masters"`
+
+	Kerberos KerberosSection `toml:"kerberos"`
 }
 
 // TLSSection is [tls].
@@ -409,6 +411,9 @@ func (f *File) validate() error {
 	if _, err := f.Auth.config(); err != nil {
 		bad("auth", "%v", err)
 	}
+	if err := f.validateKerberos(); err != nil {
+		errs = append(errs, err)
+	}
 	errs = append(errs, f.validateDirectories()...)
 	errs = append(errs, f.validateListeners()...)
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, f.Log.Level) {
@@ -517,7 +522,7 @@ func (f *File) roles(flag []string) ([]string, error) {
 // checkFiles checks what the configuration refers to: secrets and certificates.
 func (f *File) checkFiles() error {
 	var errs []error
-	secrets := []Secret{f.Server.SealingKey, f.MTA.SmarthostPassword}
+	secrets := []Secret{f.Server.SealingKey, f.MTA.SmarthostPassword, f.Auth.Kerberos.Keytab}
 	for _, d := range f.Directory {
 		secrets = append(secrets, d.BindPassword)
 		if d.Bind == ldap.BindGSSAPI {
@@ -533,6 +538,9 @@ func (f *File) checkFiles() error {
 		if err := d.checkKeytab(); err != nil {
 			errs = append(errs, fmt.Errorf("directory.%s.keytab: %w", name, err))
 		}
+	}
+	if err := f.Auth.Kerberos.checkTicketKeytab(); err != nil {
+		errs = append(errs, fmt.Errorf("auth.kerberos.keytab: %w", err))
 	}
 	for _, c := range f.TLS.Certificate {
 		if _, err := tls.LoadX509KeyPair(c.Chain, c.Key); err != nil {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"dirpost/auth"
+	"dirpost/auth/krb5"
 	"dirpost/directory"
 	"dirpost/internal/blob"
 	"dirpost/internal/bus"
@@ -57,6 +58,7 @@ type node struct {
 	store      *store.Store
 	resolver   *resolver.Resolver
 	auth       *auth.Bridge             // nil: nobody logs in here
+	tickets    *krb5.Acceptor           // nil: no Kerberos
 	verifiers  map[string]auth.Verifier // by directory
 	door       *intake.Door
 	policy     *policy.Policy // of port 25
@@ -106,6 +108,7 @@ func newNode(ctx context.Context, f *File, roles []string, socks *sockets, log *
 	for _, build := range []func(context.Context) error{
 		n.buildTLS,       // certificates
 		n.buildStore,     // bus, blobs, mailboxes
+		n.buildTickets,   // Kerberos; its keys come with the directory
 		n.buildDirectory, // snapshot and its feed
 		n.buildAuth,      // logins, judged by the directory
 		n.buildMTA,       // door in, queue, way out
@@ -200,7 +203,7 @@ func (n *node) buildAuth(ctx context.Context) error {
 // authParts builds what logins are judged with, for a node and for the walk through
 // a login of `dirpost auth test`, where nothing of it runs.
 func (n *node) authParts(context.Context) (auth.Parts, error) {
-	parts := auth.Parts{Verifiers: n.verifiers}
+	parts := auth.Parts{Verifiers: n.verifiers, Tickets: n.tickets}
 	return parts, nil
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -26,7 +27,9 @@ func (n *node) buildMachine(ctx context.Context, clients []*ldap.Client) error {
 		if d.Bind != ldap.BindJoined {
 			continue
 		}
-		apply[c.Name()] = c.SetMachine
+		apply[c.Name()] = func(m ldap.Machine) error {
+			return errors.Join(c.SetMachine(m), takeMachine(n.tickets, c.Name(), m))
+		}
 		if n.has(roleDirectory) {
 			members = append(members, &join.Member{Store: store, Directory: c.Name(), Controller: c, Node: n.name(), Log: n.log,
 				Spread: join.Spread, RotateEvery: time.Duration(d.RotateEvery)})
@@ -72,6 +75,12 @@ func (f *File) commandClient(ctx context.Context, name string, log *slog.Logger)
 // setMachine tells the client of a command the account in the domain, where it has
 // one.
 func (f *File) setMachine(ctx context.Context, client *ldap.Client, log *slog.Logger) error {
+	return f.withMachine(ctx, client, log, client.SetMachine)
+}
+
+// withMachine calls take with the account in the domain of a client, where it has
+// one.
+func (f *File) withMachine(ctx context.Context, client *ldap.Client, log *slog.Logger, take func(ldap.Machine) error) error {
 	if f.Directory[client.Name()].Bind != ldap.BindJoined {
 		return nil
 	}
@@ -92,7 +101,7 @@ func (f *File) setMachine(ctx context.Context, client *ldap.Client, log *slog.Lo
 	if err != nil {
 		return err
 	}
-	return client.SetMachine(m)
+	return take(m)
 }
 
 // Publish implements join.Hinter. A hint that gets lost is made up for within
