@@ -2,7 +2,10 @@ package testenv
 
 import (
 	"net"
+	"strings"
 	"testing"
+
+	"dirpost/internal/child"
 )
 
 // TestAD: the domain controller is there and has what the tests count on. What
@@ -47,5 +50,28 @@ func TestADForest(t *testing.T) {
 	corp, other := ADForest(t)
 	if corp.Base == other.Base || corp.Address == other.Address || other.Base != "DC=other,DC=example" || other.Host != "dc9.other.example" || len(other.Keytab) == 0 {
 		t.Errorf("%+v %+v", corp, other)
+	}
+}
+
+// TestADTrust: people of one domain get tickets for services of the other, by both
+// controllers; not the other way round.
+func TestADTrust(t *testing.T) {
+	t.Parallel()
+	corp, other := ADForest(t)
+	corp.Trust(t, other)
+	corp.Trust(t, other) // again is as good as once
+	kdcs := map[string]string{corp.Realm: corp.Address + ":88", other.Realm: other.Address + ":88"}
+	for _, tt := range []struct {
+		who, service string
+		ok           bool
+	}{
+		{"alice@" + other.Realm, "ldap/" + corp.Host + "@" + corp.Realm, true},
+		{"alice@" + corp.Realm, "ldap/" + other.Host + "@" + other.Realm, false},
+	} {
+		env := KerberosLogin(t, kdcs, tt.who, other.UserPassword)
+		out, err := child.Command{Path: "/usr/bin/kvno", Args: []string{tt.service}, Env: env}.Output(t.Context())
+		if (err == nil) != tt.ok || tt.ok && !strings.Contains(string(out), tt.service) {
+			t.Errorf("%s: %v %s", tt.who, err, out)
+		}
 	}
 }
