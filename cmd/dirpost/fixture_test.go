@@ -155,12 +155,22 @@ level = "debug"
 // confirm says that an administrator has looked at corp.example.
 func (s *system) confirm() {
 	s.t.Helper()
+	s.confirmAll("corp.example")
+}
+
+// confirmAll says it of some domains.
+func (s *system) confirmAll(domains ...string) {
+	s.t.Helper()
+	var all []directory.Census
+	for _, d := range domains {
+		all = append(all, directory.Census{Domain: d})
+	}
 	db, err := openDatabase(s.t.Context(), s.file, testLog(s.t))
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	defer db.Close()
-	if err := confirmDomains(s.t.Context(), s.file, db, []directory.Census{{Domain: "corp.example"}}); err != nil {
+	if err := confirmDomains(s.t.Context(), s.file, db, all); err != nil {
 		s.t.Fatal(err)
 	}
 }

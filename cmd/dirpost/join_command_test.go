@@ -151,9 +151,8 @@ func TestJoinCommand(t *testing.T) {
 	contains(t, s.join(0, "", "leave", "--keep-account"), "The keys are forgotten.")
 }
 
-// addAuthority lets the domain have a certificate authority, and returns its
-// fingerprint.
-func addAuthority(t *testing.T, ad *testenv.ADServer) string {
+// adAdmin is a connection that may do everything in the domain.
+func adAdmin(t *testing.T, ad *testenv.ADServer) *ldap.Conn {
 	t.Helper()
 	all, err := join.Certificates(ad.CA)
 	if err != nil {
@@ -165,10 +164,22 @@ func addAuthority(t *testing.T, ad *testenv.ADServer) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	t.Cleanup(func() { _ = conn.Close() })
 	if err := conn.Bind(ad.AdminDN, ad.AdminPassword); err != nil {
 		t.Fatal(err)
 	}
+	return conn
+}
+
+// addAuthority lets the domain have a certificate authority, and returns its
+// fingerprint.
+func addAuthority(t *testing.T, ad *testenv.ADServer) string {
+	t.Helper()
+	all, err := join.Certificates(ad.CA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := adAdmin(t, ad)
 	dn := "CN=Public Key Services,CN=Services,CN=Configuration," + ad.Base
 	for _, e := range []struct{ dn, class string }{{dn, "container"}, {"CN=Certification Authorities," + dn, "container"}, {"CN=Corp,CN=Certification Authorities," + dn, "certificationAuthority"}} {
 		add := ldap.NewAddRequest(e.dn, nil)
