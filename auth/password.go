@@ -107,6 +107,7 @@ func (b *Bridge) judge(ctx context.Context, c Conn, a *attempt, e *directory.Ent
 	switch {
 	case err == nil:
 		a.step("password", true, "right, says the directory")
+		a.stepNotice()
 		if b.cfg.Remember > 0 && !locked {
 			b.memory.add(e, a.pass, now.Add(b.cfg.Remember))
 		}

@@ -82,6 +82,19 @@ func (a *attempt) step(name string, ok bool, format string, args ...any) {
 	}
 }
 
+// stepNotice notes what the directory said of a right password beside that.
+func (a *attempt) stepNotice() {
+	if a.notice == nil {
+		return
+	}
+	if a.notice.ExpiresIn > 0 {
+		a.step("password", true, "it expires in %s", a.notice.ExpiresIn)
+	}
+	if a.notice.Grace >= 0 {
+		a.step("password", true, "it has expired, and lets in %d times more", a.notice.Grace)
+	}
+}
+
 // refuse notes for the audit and a Trial why a login ends here.
 func (a *attempt) refuse(step, reason, format string, args ...any) {
 	a.reason = reason

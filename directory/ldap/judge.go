@@ -3,6 +3,7 @@ package ldap
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,9 +18,12 @@ import (
 func judge(res *ldap.SimpleBindResult, err error) error {
 	policy := policyError(res)
 	if err == nil {
-		if policy == ldap.BeheraChangeAfterReset {
-			// The server let the person in for nothing but the change.
+		// The server let the person in for nothing but the change.
+		switch {
+		case policy == ldap.BeheraChangeAfterReset:
 			return &directory.Refusal{Reason: directory.ReasonMustChange, Right: true, Diagnostic: "ppolicy changeAfterReset"}
+		case saysExpired(res):
+			return &directory.Refusal{Reason: directory.ReasonMustChange, Right: true, Diagnostic: "password expired control"}
 		}
 		return nil
 	}
@@ -43,7 +47,14 @@ func judge(res *ldap.SimpleBindResult, err error) error {
 		case ldap.BeheraAccountLocked:
 			return refuse(directory.ReasonLocked, false)
 		}
+		if policy == -1 && saysExpired(res) {
+			// 389ds looks at the age behind the password too.
+			return refuse(directory.ReasonPasswordExpired, true)
+		}
 		reason, right := adReason(diagnostic)
+		if reason == 0 {
+			break
+		}
 		return refuse(reason, right)
 	case ldap.LDAPResultNoSuchObject, ldap.LDAPResultInappropriateAuthentication, ldap.LDAPResultInvalidDNSyntax:
 		// Gone since the snapshot, or an entry without a password.
@@ -72,6 +83,16 @@ func policyError(res *ldap.SimpleBindResult) int8 {
 	return -1
 }
 
+// saysExpired reports whether the server says by the control of Netscape's servers,
+// which 389ds has, that the password has expired or must be changed
+// (draft-vchu-ldap-pwd-policy).
+func saysExpired(res *ldap.SimpleBindResult) bool {
+	return res != nil && slices.ContainsFunc(res.Controls, func(c ldap.Control) bool {
+		_, ok := c.(*ldap.ControlVChuPasswordMustChange)
+		return ok
+	})
+}
+
 // noticeOf returns what the password policy control says of the time that is left
 // (draft-behera-ldap-password-policy, warning), nil for nothing.
 func noticeOf(res *ldap.SimpleBindResult) *directory.Notice {
@@ -79,6 +100,9 @@ func noticeOf(res *ldap.SimpleBindResult) *directory.Notice {
 		return nil
 	}
 	for _, c := range res.Controls {
+		if w, ok := c.(*ldap.ControlVChuPasswordWarning); ok && w.Expire > 0 {
+			return &directory.Notice{ExpiresIn: time.Duration(min(w.Expire, maxExpiry)) * time.Second, Grace: -1}
+		}
 		p, ok := c.(*ldap.ControlBeheraPasswordPolicy)
 		if !ok || p.Expire < 0 && p.Grace < 0 {
 			continue
@@ -102,7 +126,9 @@ const maxExpiry = 1 << 32
 // adReason reads the sub-code of Active Directory from a diagnostic such as
 // "80090308: LdapErr: DSID-0C0903A9, comment: AcceptSecurityContext error,
 // data 533, v1db1". All but 52e, 525 and 775 are said to a right password
-// only; 775 (locked out) to a wrong one too.
+// only; 775 (locked out) to a wrong one too. 0 is trouble of the domain, which has
+// judged nothing: no controller that could, a mistake of its own, or more groups of
+// the person than a log-on can hold.
 func adReason(diagnostic string) (reason directory.Reason, right bool) {
 	_, rest, ok := strings.Cut(diagnostic, "data ")
 	if !ok {
@@ -131,6 +157,8 @@ func adReason(diagnostic string) (reason directory.Reason, right bool) {
 		return directory.ReasonMustChange, true
 	case 0x775:
 		return directory.ReasonLocked, false
+	case 0x51f, 0x54f, 0x568:
+		return 0, false
 	}
 	return directory.ReasonPassword, false
 }

@@ -23,6 +23,7 @@ func TestJudge(t *testing.T) {
 		c.Error = n
 		return &ldap.SimpleBindResult{Controls: []ldap.Control{c}}
 	}
+	vchu := &ldap.SimpleBindResult{Controls: []ldap.Control{&ldap.ControlVChuPasswordMustChange{MustChange: true}}}
 	tests := []struct {
 		name   string
 		res    *ldap.SimpleBindResult
@@ -46,6 +47,11 @@ func TestJudge(t *testing.T) {
 		{"AD expired", nil, ad("701"), directory.ReasonExpired, true, true},
 		{"AD must change", nil, ad("773"), directory.ReasonMustChange, true, true},
 		{"AD locked says nothing about the password", nil, ad("775"), directory.ReasonLocked, false, true},
+		{"AD has no controller", nil, ad("51f"), 0, false, false},
+		{"AD has a mistake", nil, ad("54f"), 0, false, false},
+		{"AD has too many groups", nil, ad("568"), 0, false, false},
+		{"389ds must change", vchu, nil, directory.ReasonMustChange, true, true},
+		{"389ds expired", vchu, code(ldap.LDAPResultInvalidCredentials), directory.ReasonPasswordExpired, true, true},
 		{"AD nonsense", nil, ad("zz"), directory.ReasonPassword, false, true},
 		{"no such object", nil, code(ldap.LDAPResultNoSuchObject), directory.ReasonPassword, false, true},
 		{"389ds locked", nil, code(ldap.LDAPResultConstraintViolation), directory.ReasonLocked, false, true},
@@ -88,6 +94,8 @@ func TestNotice(t *testing.T) {
 		{policy(-1, 0), &directory.Notice{Grace: 0}},
 		{policy(math.MaxInt64, math.MaxInt64), &directory.Notice{ExpiresIn: maxExpiry * time.Second, Grace: maxExpiry}},
 		{policy(math.MinInt64, math.MinInt64), nil},
+		{&ldap.SimpleBindResult{Controls: []ldap.Control{&ldap.ControlVChuPasswordWarning{Expire: 60}}}, &directory.Notice{ExpiresIn: time.Minute, Grace: -1}},
+		{&ldap.SimpleBindResult{Controls: []ldap.Control{&ldap.ControlVChuPasswordWarning{Expire: -1}}}, nil},
 	} {
 		if got := noticeOf(tt.res); !reflect.DeepEqual(got, tt.want) {
 			t.Errorf("%v, want %v", got, tt.want)
