@@ -1,6 +1,9 @@
 package directory
 
-import "time"
+import (
+	"errors"
+	"time"
+)
 
 // Notice is what a directory says of a right password beside that it is right.
 type Notice struct {
@@ -48,6 +51,10 @@ func (r Reason) String() string {
 	}
 	return "unknown"
 }
+
+// ErrUnanswered reports a password that was sent to the directory, and to which no
+// answer came: it may have been judged, and counted.
+var ErrUnanswered = errors.New("the directory has not answered")
 
 // Refusal is the judgement of a directory that a password does not let in.
 type Refusal struct {

@@ -24,6 +24,8 @@ type Client struct {
 	mapping  *mapper    // replaced in place by learn, before any connection is given out
 	learning sync.Mutex // guards learned, and filling in mapping
 	learned  *Choice    // nil: no server was reached yet
+
+	lockouts lockoutRules
 }
 
 // New returns a Client for a valid configuration. It asks no server.
@@ -136,7 +138,7 @@ func (c *Client) readBase(ctx context.Context, nc *conn) error {
 // Verify judges the password of e by a simple bind with its DN, one round trip
 // on a kept connection, or by Kerberos, as Config.Passwords says. It implements
 // auth.Verifier: nil means right, a *directory.Refusal that the server said no,
-// anything else that it did not judge.
+// directory.ErrUnanswered that nobody knows, anything else that it did not judge.
 //
 // An empty password never reaches the server: there it would ask for an
 // unauthenticated bind, which succeeds (RFC 4513 §5.1.2).
@@ -179,6 +181,9 @@ func (c *Client) VerifyWithNotice(ctx context.Context, e *directory.Entry, passw
 			c.dialer.note(nc.server, byTLS, err)
 			another = false
 			continue
+		}
+		if broken(err) {
+			return nil, fmt.Errorf("bind: %w: %w", directory.ErrUnanswered, err)
 		}
 		return noticeOf(res), judge(res, err)
 	}
