@@ -3,6 +3,7 @@ package seal
 import (
 	"bytes"
 	"crypto/cipher"
+	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
@@ -36,6 +37,7 @@ type Sealer struct{ keys []key }
 type key struct {
 	id   [idSize]byte
 	aead cipher.AEAD
+	raw  []byte
 }
 
 // New returns a Sealer. text is what stands in the key file: a key of 32 octets
@@ -57,7 +59,7 @@ func New(text []byte) (*Sealer, error) {
 			return nil, ErrKey
 		}
 		sum := sha256.Sum256(append([]byte("dirpost sealing key "), raw...))
-		s.keys = append(s.keys, key{id: [idSize]byte(sum[:idSize]), aead: aead})
+		s.keys = append(s.keys, key{id: [idSize]byte(sum[:idSize]), aead: aead, raw: raw})
 	}
 	if len(s.keys) == 0 {
 		return nil, ErrKey
@@ -106,4 +108,16 @@ func (s *Sealer) Open(purpose string, sealed []byte) ([]byte, error) {
 // not, it should be sealed again before the old key goes.
 func (s *Sealer) IsCurrent(sealed []byte) bool {
 	return len(sealed) >= headerSize && sealed[0] == version && [idSize]byte(sealed[1:]) == s.keys[0].id
+}
+
+// Derive returns a key of 32 octets for purpose from each key, in the order of the
+// key file (HKDF with SHA-256, RFC 5869): for hashes in the database that say
+// nothing to who has not the file. What is made with the first is found with all.
+func (s *Sealer) Derive(purpose string) [][]byte {
+	keys := make([][]byte, len(s.keys))
+	for i, k := range s.keys {
+		// It fails for lengths beyond those of the hash alone.
+		keys[i], _ = hkdf.Key(sha256.New, k.raw, nil, "dirpost "+purpose, sha256.Size)
+	}
+	return keys
 }
