@@ -85,6 +85,7 @@ bench-peers: build ## all workloads on Dirpost and on its peers: make bench-peer
 	@mkdir -p .cache
 	$(GO) build -o .cache/bench ./internal/bench
 	@deploy/bench/run.sh $(BENCH)
+	@case "$(BENCH)" in *-only*) ;; *) deploy/bench/run.sh -only remembered $(BENCH) ;; esac
 
 bench-bare: test-packages ## the store and the door alone, without network and clients
 	$(GO) test -run '^$$' -bench '^(BenchmarkAccept|BenchmarkDeliver)$$' -timeout 20m ./internal/store ./mta/intake

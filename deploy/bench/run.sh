@@ -2,7 +2,8 @@
 # run.sh [OPTION...]: everything of `make bench` that compares: a demo of its own
 # and the peers on its directory, all workloads, and an end without leftovers,
 # also after Ctrl-C. Options go to internal/bench; BENCH_ONLY_US=1 leaves the
-# peers out. Needs bin/dirpost, and root for Postfix.
+# peers out. With the workload "remembered" all of them remember passwords, Dovecot
+# in its auth cache, else none does. Needs bin/dirpost, and root for Postfix.
 set -eu
 top=$(cd "$(dirname "$0")/../.." && pwd)
 dir=${BENCH_DIR:-/tmp/dirpost-bench}
@@ -11,6 +12,14 @@ users=${BENCH_USERS:-5000}
 sink=127.0.0.1:$((base + 926))
 say() { echo "bench: $*"; }
 [ "$(id -u)" = 0 ] || [ -n "${BENCH_ONLY_US:-}" ] || { say "Postfix and Dovecot need root; BENCH_ONLY_US=1 measures Dirpost alone" >&2; exit 1; }
+
+remember=--no-remember
+case " $* " in *remembered*)
+	remember=
+	BENCH_AUTH_CACHE=10M
+	export BENCH_AUTH_CACHE
+	;;
+esac
 
 demo=
 stop() {
@@ -29,7 +38,7 @@ chmod 755 "$dir"
 rm -rf "$dir/peers"
 say "starting the demo with $users people (log: $dir/demo.log)"
 # A group of its own: Ctrl-C ends the measuring first, the servers after it.
-setsid "$top/bin/dirpost" demo --dir "$dir/demo" --port-base "$base" --users "$users" --fresh --no-remember --smarthost "$sink" \
+setsid "$top/bin/dirpost" demo --dir "$dir/demo" --port-base "$base" --users "$users" --fresh $remember --smarthost "$sink" \
 	>"$dir/demo.log" 2>&1 </dev/null &
 demo=$!
 until [ -e "$dir/demo/demo.env" ]; do

@@ -12,7 +12,7 @@ import (
 
 func main() {
 	rounds := flag.Int("rounds", 3, "rounds of each cell; the median counts")
-	only := flag.String("only", "", "workloads to run, separated by commas (inbound, bare, logins, pop3, relay, list, large, grow, idle)")
+	only := flag.String("only", "", "workloads to run, separated by commas (inbound, bare, logins, pop3, relay, list, large, grow, idle), or remembered, which needs targets that remember passwords")
 	users := flag.Int("users", 100, "load users that every target has")
 	idles := flag.Int("idle", 1000, "idle sessions")
 	grown := flag.Int("grow", 100_000, "messages that the grown mailbox holds")
@@ -56,7 +56,10 @@ func run(args []string, only string, b bench) error {
 	for _, w := range []struct {
 		name string
 		run  func(*bench) error
-	}{{"inbound", (*bench).inbound}, {"bare", (*bench).bare}, {"logins", (*bench).logins}, {"pop3", (*bench).pop3}, {"relay", (*bench).relay}, {"list", (*bench).list}, {"large", (*bench).large}, {"grow", (*bench).grow}, {"idle", (*bench).idles}} {
+	}{{"inbound", (*bench).inbound}, {"bare", (*bench).bare}, {"logins", (*bench).logins}, {"pop3", (*bench).pop3}, {"relay", (*bench).relay}, {"list", (*bench).list}, {"large", (*bench).large}, {"grow", (*bench).grow}, {"idle", (*bench).idles}, {"remembered", (*bench).remembered}} {
+		if only == "" && w.name == "remembered" {
+			continue
+		}
 		if only != "" && !slices.Contains(strings.Split(only, ","), w.name) {
 			continue
 		}
@@ -178,13 +181,24 @@ func (b *bench) inboundCell(t *target, l load) (cell, error) {
 		cpu: used / time.Duration(l.messages), p50: lat[len(lat)/2], p99: lat[len(lat)*99/100]}, nil
 }
 
-func (b *bench) logins() error {
+func (b *bench) logins() error { return b.loginCells("logins", false) }
+
+// remembered is logins with passwords that the targets have seen before.
+func (b *bench) remembered() error { return b.loginCells("remembered logins", true) }
+
+// loginCells measures logins, warm after one of each user.
+func (b *bench) loginCells(what string, warm bool) error {
 	for _, secure := range []bool{false, true} {
-		label := "logins IMAP, 16 clients"
+		label := what + " IMAP, 16 clients"
 		if secure {
-			label = "logins IMAPS, 16 clients"
+			label = what + " IMAPS, 16 clients"
 		}
 		err := b.eachRound(label, "login", func(t *target) (cell, error) {
+			if warm {
+				if err := loginEach(t, b.users); err != nil {
+					return cell{}, err
+				}
+			}
 			cpu, err := family(t.pids)
 			if err != nil {
 				return cell{}, err

@@ -145,6 +145,25 @@ func (w watcher) price(t *target) (time.Duration, error) {
 	return (after - before) / looks, err
 }
 
+// loginEach logs every load user in and out once.
+func loginEach(t *target, users int) error {
+	for n := range users {
+		c, err := dial(t.imap, false)
+		if err != nil {
+			return err
+		}
+		err = c.login(t, 1+n)
+		if err == nil {
+			err = c.imap(nil, "LOGOUT")
+		}
+		c.conn.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // logins connects, logs in and out for d with the given number of clients, and
 // returns how many it did.
 func logins(t *target, secure bool, clients, users int, d time.Duration) (int, error) {
