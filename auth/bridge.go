@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"dirpost/auth/krb5"
+	"dirpost/auth/permit"
 	"dirpost/auth/sasl"
 	"dirpost/directory"
 	"dirpost/internal/envelope"
@@ -33,6 +34,9 @@ type Parts struct {
 	Verifiers map[string]Verifier
 	// Tickets judges Kerberos tickets.
 	Tickets *krb5.Acceptor
+	// Permits are taken before a password goes to a directory, so that guesses lock
+	// nobody out there. nil: only this node's memory stands before it.
+	Permits *permit.Counter
 }
 
 // Bridge turns credentials into identities, for every protocol alike.
@@ -68,6 +72,9 @@ func New(cfg Config, live *directory.Live, parts Parts, events event.Sink) *Brid
 		watches:    map[directory.Key]map[*watch]struct{}{},
 	}
 	b.guesses = newClientGuesses(cfg.GuessBurst, cfg.GuessEvery)
+	if parts.Permits != nil {
+		b.guesses = parts.Permits
+	}
 	live.Watch(b.changed)
 	return b
 }

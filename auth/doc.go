@@ -39,6 +39,6 @@
 //
 // # Limits
 //
-// Wrong logins are counted for each client in each node; Guesses is the seam
-// for a counter that all nodes share.
+// Wrong logins are counted for all nodes together (Parts.Permits, package permit);
+// without that, for each client in each node.
 package auth

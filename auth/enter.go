@@ -57,6 +57,9 @@ func (b *Bridge) enter(ctx context.Context, c Conn, a *attempt, refused error) (
 	}
 	b.emit(ctx, c, a, err)
 	if err == nil {
+		if b.parts.Permits != nil {
+			b.parts.Permits.Welcome(id.Person, c.Client, clientCertificate(c))
+		}
 		return id, nil
 	}
 	answer := time.NewTimer(b.cfg.FailureTime - b.now().Sub(a.start)%b.cfg.FailureTime)

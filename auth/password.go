@@ -66,7 +66,7 @@ func (b *Bridge) find(ctx context.Context, c Conn, a *attempt) (*directory.Entry
 		} else {
 			a.refuse("name", "no mailbox", "%s is a %s without a mailbox here that one logs in to", e.DN, e.Kind)
 		}
-		b.guesses.Failed(ctx, c.Client, "")
+		b.unknown(ctx, c, a)
 		return nil, ErrCredentials
 	}
 	a.step("name", true, "%s, %s, of directory %s", e.DN, e.Primary, e.Directory)
@@ -89,19 +89,22 @@ func (b *Bridge) judge(ctx context.Context, c Conn, a *attempt, e *directory.Ent
 		a.step("password", true, "right, as remembered")
 		return nil
 	}
-	if !b.guesses.Allow(ctx, c.Client, e.Key) {
-		a.refuse("password", "throttled", "this client has guessed too often: the directory was not asked")
-		return ErrCredentials
-	}
 	v := b.parts.Verifiers[e.Directory]
 	if v == nil {
 		a.refuse("password", "directory", "there is no directory %s to judge it", e.Directory)
 		return envelope.Because(envelope.StatusAuthAway, errors.New("no directory "+e.Directory+" to judge passwords"))
 	}
+	settle, err := b.permit(ctx, c, a, e)
+	if err != nil {
+		return err
+	}
 	a.how, a.proof = "bind", ProofPassword
-	ctx, cancel := context.WithTimeout(ctx, b.cfg.BindTimeout)
+	// Not with the client: who hangs up at once has guessed all the same.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.cfg.BindTimeout)
 	defer cancel()
+	defer settle(directory.ErrUnanswered) // a panic; what is settled stays so
 	notice, err := verify(ctx, v, e, a.pass)
+	settle(err)
 	a.notice = notice
 	var refusal *directory.Refusal
 	switch {
@@ -115,7 +118,6 @@ func (b *Bridge) judge(ctx context.Context, c Conn, a *attempt, e *directory.Ent
 	case errors.As(err, &refusal):
 		a.refuse("password", refusal.Reason.String(), "%v", refusal)
 		if !refusal.Right {
-			b.guesses.Failed(ctx, c.Client, e.Key)
 			return envelope.Because(ErrCredentials.Status, refusal)
 		}
 		return envelope.Because(answerTo(refusal.Reason).Status, refusal)

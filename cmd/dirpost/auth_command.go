@@ -9,6 +9,8 @@ func authCommand(path *string, std streams) *cobra.Command {
 	}
 	c.AddCommand(
 		authTestCommand(path, std),
+		authTopCommand(path, std),
+		authUnblockCommand(path, std),
 	)
 	return c
 }

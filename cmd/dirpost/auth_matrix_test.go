@@ -344,10 +344,18 @@ func matrixOpenLDAP(t *testing.T) (*system, []tenant) {
 		people = append(people, p)
 	}
 	s := newSystemIn(t, databaseURL(t), "", testenv.SlapdPolicy(t, "cn=usual,cn=policies,dc=corp,dc=example", ldif))
+	s.oneForAll()
 	s.change("\n[auth]\n", "\ndomain = \"CORP\"\ntrusted = [\"login\", \"expires\"]\nmapping = { login = [\"uid\", \"uid:netbios\", \"uid:implicit-upn\", \"carLicense\"], expires = [\"employeeNumber:time\"] }\n[auth]\nremember = \"0s\"\n")
 	s.confirm()
 	s.start()
 	return s, append(people, others(people[0])...)
+}
+
+// oneForAll lets all people have the same password, and be strangers who make
+// mistakes: that is no attack here.
+func (s *system) oneForAll() {
+	s.t.Helper()
+	s.change("\n[[tls.certificate]]\n", "\n[auth.permits]\nfloor = 1000\nspray_accounts = 1000\n[[tls.certificate]]\n")
 }
 
 // onAD makes a domain the one directory of a system that was not started yet.
@@ -377,6 +385,7 @@ func (s *system) onAD(ad *testenv.ADServer) {
 // own, which locks nobody out, since here wrong passwords are many.
 func matrixAD(t *testing.T) (*system, []tenant) {
 	s := newSystemOn(t, databaseURL(t), "")
+	s.oneForAll()
 	d := s.joinAD()
 	ad := d.s
 	s.onAD(ad)

@@ -155,6 +155,7 @@ type AuthSection struct {
 	Masters               []string `toml:"masters"`
 
 	Kerberos KerberosSection `toml:"kerberos"`
+	Permits  PermitsSection  `toml:"permits"`
 }
 
 // TLSSection is [tls].
@@ -316,7 +317,7 @@ func defaults() *File {
 			Delimiter: "+", KeepFormer: Duration(90 * 24 * time.Hour), ExpiredReceive: Duration(30 * 24 * time.Hour), GoneReceive: Duration(30 * 24 * time.Hour),
 		},
 		Server:   ServerSection{Socket: "/run/dirpost/dirpost.sock"},
-		Auth:     AuthSection{Remember: Duration(5 * time.Minute), FailureTime: Duration(2 * time.Second)},
+		Auth:     AuthSection{Remember: Duration(5 * time.Minute), FailureTime: Duration(2 * time.Second), Permits: defaultPermits()},
 		Database: DatabaseSection{ServeRole: "dirpost_serve", ReadRole: "dirpost_read"},
 		MTA: MTASection{MaxSize: 75 << 20, MaxRecipients: 1000, MaxPerClient: 500, InTransaction: 50, SmarthostTLS: "verify", Lifetime: Duration(5 * 24 * time.Hour), ModerationTime: Duration(intake.DefaultConfig("").ModerationTime), Policy: PolicySection{
 			Exempt: networks(p.Exempt), MaxConnections: p.MaxConnections, MaxConnects: p.MaxConnects, MaxMessages: p.MaxMessages, MaxRecipients: p.MaxRecipients,
@@ -413,6 +414,9 @@ func (f *File) validate() error {
 	}
 	if err := f.validateKerberos(); err != nil {
 		errs = append(errs, err)
+	}
+	if _, err := f.Auth.permits(); err != nil {
+		bad("auth", "%v", err)
 	}
 	errs = append(errs, f.validateDirectories()...)
 	errs = append(errs, f.validateListeners()...)

@@ -151,6 +151,7 @@ func (d *doctor) directory(ctx context.Context, name string) {
 		return
 	}
 	d.servers(ctx, name, client)
+	d.lockout(ctx, name, client)
 }
 
 // servers asks each server of a directory, and not only the one that is used.

@@ -204,6 +204,10 @@ func (n *node) buildAuth(ctx context.Context) error {
 // a login of `dirpost auth test`, where nothing of it runs.
 func (n *node) authParts(context.Context) (auth.Parts, error) {
 	parts := auth.Parts{Verifiers: n.verifiers, Tickets: n.tickets}
+	var err error
+	if parts.Permits, err = n.permits(); err != nil {
+		return parts, err
+	}
 	return parts, nil
 }
 
