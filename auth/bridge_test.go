@@ -508,3 +508,16 @@ func BenchmarkLoginRemembered(b *testing.B) {
 type silent struct{}
 
 func (silent) Emit(context.Context, event.Event) {}
+
+// RFC 8265 §4.2: one form for what keyboards of different systems send.
+func TestPrepared(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[password]password{
+		"Pa ss": "Pa ss", "e\u0301": "é", "é": "é", "a\u00a0b": "a b", "密码": "密码", "ＡＢ": "ＡＢ",
+		"\x01": "\x01", "é\x01": "é\x01", "\xff": "\xff", "": "", "É": "É",
+	} {
+		if got := in.prepared(); got != want {
+			t.Errorf("%q: %q, want %q", string(in), string(got), string(want))
+		}
+	}
+}
