@@ -47,6 +47,7 @@ check', 'dirpost migrate', 'dirpost serve', 'dirpost directory check --accept'.`
 		joinCommand(path, std),
 		dkimCommand(path, std),
 		dnsCommand(path, std),
+		certCommand(path, std),
 		explainCommand(path, std),
 		doctorCommand(path, std),
 		sendmailCommand(std),

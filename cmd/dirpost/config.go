@@ -45,6 +45,7 @@ type File struct {
 	MRA       MRASection                  `toml:"mra"`
 	Log       LogSection                  `toml:"log"`
 
+	ACME       ACMESection       `toml:"acme"`
 	Autoconfig AutoconfigSection `toml:"autoconfig"`
 }
 
@@ -420,6 +421,7 @@ func (f *File) validate() error {
 	}
 	errs = append(errs, f.validateDirectories()...)
 	errs = append(errs, f.validateListeners()...)
+	errs = append(errs, f.validateACME()...)
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, f.Log.Level) {
 		bad("log.level", "%q is none of debug, info, warn, error", f.Log.Level)
 	}
@@ -499,8 +501,8 @@ func (f *File) validateListeners() []error {
 			errs = append(errs, fmt.Errorf("tls.certificate %d: needs both chain and key, PEM files", i+1))
 		}
 	}
-	if needTLS && len(f.TLS.Certificate) == 0 {
-		errs = append(errs, errors.New("tls.certificate: a listener uses TLS, and there is no certificate"))
+	if needTLS && len(f.TLS.Certificate) == 0 && !f.usesACME() {
+		errs = append(errs, errors.New("tls.certificate: a listener uses TLS, and there is no certificate, nor [acme] to get one"))
 	}
 	return errs
 }
@@ -526,7 +528,7 @@ func (f *File) roles(flag []string) ([]string, error) {
 // checkFiles checks what the configuration refers to: secrets and certificates.
 func (f *File) checkFiles() error {
 	var errs []error
-	secrets := []Secret{f.Server.SealingKey, f.MTA.SmarthostPassword, f.Auth.Kerberos.Keytab}
+	secrets := []Secret{f.Server.SealingKey, f.MTA.SmarthostPassword, f.Auth.Kerberos.Keytab, f.ACME.MACKey}
 	for _, d := range f.Directory {
 		secrets = append(secrets, d.BindPassword)
 		if d.Bind == ldap.BindGSSAPI {

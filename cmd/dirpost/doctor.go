@@ -95,6 +95,7 @@ func (d *doctor) examine(ctx context.Context, std streams) {
 	}
 	defer db.Close()
 	d.database(ctx, db)
+	d.issued(ctx, db)
 	d.replica(ctx, db)
 	d.kerberos(ctx, db)
 	d.queue(ctx, db)

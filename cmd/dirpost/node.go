@@ -18,6 +18,7 @@ import (
 	"dirpost/auth"
 	"dirpost/auth/krb5"
 	"dirpost/directory"
+	"dirpost/internal/acme"
 	"dirpost/internal/blob"
 	"dirpost/internal/bus"
 	"dirpost/internal/envelope"
@@ -51,6 +52,7 @@ type node struct {
 	events     event.Sink
 	db         *postgres.DB
 	tls        *tlsconf.Store // nil: no certificates
+	acme       *acme.Manager  // nil: certificates are files
 	bus        *bus.Bus
 	live       *directory.Live
 	feeder     *directory.Feeder
@@ -106,9 +108,9 @@ func newNode(ctx context.Context, f *File, roles []string, socks *sockets, log *
 	n.back = append(n.back, part{"database", n.db.Run})
 
 	for _, build := range []func(context.Context) error{
-		n.buildTLS,       // certificates
 		n.buildStore,     // bus, blobs, mailboxes
 		n.buildTickets,   // Kerberos; its keys come with the directory
+		n.buildTLS,       // certificates
 		n.buildDirectory, // snapshot and its feed
 		n.buildAuth,      // logins, judged by the directory
 		n.buildMTA,       // door in, queue, way out
@@ -145,11 +147,16 @@ func (n *node) has(roles ...string) bool {
 
 func (n *node) register(all ...prometheus.Collector) { n.metrics.MustRegister(all...) }
 
-func (n *node) buildTLS(context.Context) (err error) {
-	if len(n.file.TLS.Certificate) == 0 {
-		return nil
+func (n *node) buildTLS(ctx context.Context) (err error) {
+	if n.acme, err = n.buildACME(ctx); err != nil {
+		return err
 	}
 	var c tlsconf.Config
+	if n.acme != nil {
+		c.Issuer = n.acme
+	} else if len(n.file.TLS.Certificate) == 0 {
+		return nil
+	}
 	for _, p := range n.file.TLS.Certificate {
 		c.Pairs = append(c.Pairs, tlsconf.Pair{CertFile: p.Chain, KeyFile: p.Key})
 	}
@@ -343,6 +350,9 @@ func (n *node) web() func(*ListenerSection) (serveFunc, error) {
 	n.register(s.Collectors()...)
 	n.mountAutoconfig(s, c.HTTPSPort)
 	n.mountSTS(s)
+	if n.acme != nil {
+		s.HandleACME(n.acme)
+	}
 	return func(l *ListenerSection) (serveFunc, error) {
 		if l.TLS != "implicit" {
 			return s.ServePlain, nil

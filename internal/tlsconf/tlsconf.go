@@ -22,14 +22,28 @@ type Pair struct {
 
 // Config is what an administrator sets of the certificates.
 type Config struct {
-	// Pairs are the certificates, at least one. Two for the same names, ECDSA
-	// first and RSA second, serve old clients too.
+	// Pairs are the certificates, at least one unless there is an Issuer. Two for the
+	// same names, ECDSA first and RSA second, serve old clients too.
 	Pairs []Pair
+	// Issuer has further certificates; nil: none.
+	Issuer Issuer
+}
+
+// An Issuer gets certificates from an authority.
+type Issuer interface {
+	// Issued are those that there are, at least one, with their Leaf. It may be
+	// another slice each time, which nobody changes.
+	Issued() []*tls.Certificate
+	// Challenge is the configuration of a handshake by which the authority validates a
+	// name (RFC 8737 §3), nil for every other handshake.
+	Challenge(hello *tls.ClientHelloInfo) (*tls.Config, error)
+	// Expiry is when the first certificate expires; zero while there is none.
+	Expiry() time.Time
 }
 
 // Validate reports what cannot be meant. It does not read the files.
 func (c Config) Validate() error {
-	if len(c.Pairs) == 0 {
+	if len(c.Pairs) == 0 && c.Issuer == nil {
 		return errors.New("no certificate")
 	}
 	for i, p := range c.Pairs {
@@ -59,7 +73,7 @@ type Store struct {
 
 // set is one generation of certificates. It is immutable.
 type set struct {
-	certs  []tls.Certificate // with Leaf
+	certs  []*tls.Certificate // with Leaf
 	stamps []stamp
 }
 
@@ -78,7 +92,12 @@ func Open(c Config, log *slog.Logger) (*Store, error) {
 	s := &Store{config: c, log: log, now: time.Now}
 	s.expiry = prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "dirpost_tlsconf_expiry_seconds", Help: "Time until the first certificate expires.",
-	}, func() float64 { return s.Expiry().Sub(s.now()).Seconds() })
+	}, func() float64 {
+		if end := s.Expiry(); !end.IsZero() {
+			return end.Sub(s.now()).Seconds()
+		}
+		return 0
+	})
 	s.reload = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "dirpost_tlsconf_reloads_total", Help: "Certificates read again, by result.",
 	}, []string{"result"})
@@ -109,7 +128,7 @@ func (s *Store) Reload() error {
 		if err != nil {
 			return s.failed(fmt.Errorf("certificate %s: %w", p.CertFile, err))
 		}
-		next.certs = append(next.certs, cert)
+		next.certs = append(next.certs, &cert)
 	}
 	s.set.Store(next)
 	s.reload.WithLabelValues("ok").Inc()
@@ -147,9 +166,9 @@ func (s *Store) Run(ctx context.Context) error {
 	defer tick.Stop()
 	warned := time.Time{}
 	for {
-		if left := s.Expiry().Sub(s.now()); left < expiryWarning && s.now().Sub(warned) > 24*time.Hour {
+		if end := s.Expiry(); !end.IsZero() && end.Sub(s.now()) < expiryWarning && s.now().Sub(warned) > 24*time.Hour {
 			warned = s.now()
-			s.log.WarnContext(ctx, "certificate expires soon", "delay", left)
+			s.log.WarnContext(ctx, "certificate expires soon", "delay", end.Sub(s.now()))
 		}
 		select {
 		case <-ctx.Done():
@@ -167,7 +186,7 @@ func (s *Store) Run(ctx context.Context) error {
 	}
 }
 
-// Expiry is when the first of the certificates in use expires.
+// Expiry is when the first of the certificates in use expires; zero: there is none.
 func (s *Store) Expiry() time.Time {
 	var first time.Time
 	for _, c := range s.set.Load().certs {
@@ -175,11 +194,25 @@ func (s *Store) Expiry() time.Time {
 			first = c.Leaf.NotAfter
 		}
 	}
+	if s.config.Issuer != nil {
+		if t := s.config.Issuer.Expiry(); first.IsZero() || !t.IsZero() && t.Before(first) {
+			first = t
+		}
+	}
 	return first
 }
 
+// inUse are the certificates, those of files first.
+func (s *Store) inUse() []*tls.Certificate {
+	certs := s.set.Load().certs
+	if s.config.Issuer == nil {
+		return certs
+	}
+	return append(certs[:len(certs):len(certs)], s.config.Issuer.Issued()...)
+}
+
 // First is the certificate of the server itself, the first of the configuration.
-func (s *Store) First() *tls.Certificate { return &s.set.Load().certs[0] }
+func (s *Store) First() *tls.Certificate { return s.inUse()[0] }
 
 // Config returns the configuration for listeners. It is shared by all of them
 // and lasts as long as the store: what changes is behind it.
@@ -210,6 +243,11 @@ type Presenter interface {
 // that is resumed too, where no certificate is sent: then it is the one that would
 // be, which is that of the first handshake unless it was changed since.
 func (s *Store) present(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	if s.config.Issuer != nil {
+		if c, err := s.config.Issuer.Challenge(hello); c != nil || err != nil {
+			return c, err
+		}
+	}
 	if p, ok := hello.Conn.(Presenter); ok {
 		cert, err := s.certificate(hello)
 		if err != nil {
@@ -224,18 +262,18 @@ func (s *Store) present(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 // can use for the name it asks for, else the first one that it can use, else the
 // first one.
 func (s *Store) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	certs := s.set.Load().certs
-	for i := range certs {
-		if hello.SupportsCertificate(&certs[i]) == nil {
-			return &certs[i], nil
+	certs := s.inUse()
+	for _, c := range certs {
+		if hello.SupportsCertificate(c) == nil {
+			return c, nil
 		}
 	}
 	nameless := *hello
 	nameless.ServerName = ""
-	for i := range certs {
-		if nameless.SupportsCertificate(&certs[i]) == nil {
-			return &certs[i], nil
+	for _, c := range certs {
+		if nameless.SupportsCertificate(c) == nil {
+			return c, nil
 		}
 	}
-	return &certs[0], nil
+	return certs[0], nil
 }
