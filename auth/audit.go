@@ -104,6 +104,9 @@ func (b *Bridge) auditWho(c Conn, a *attempt) []slog.Attr {
 	if a.proof != 0 {
 		attrs = append(attrs, slog.String("proof", a.proof.String()))
 	}
+	if a.app != nil {
+		attrs = append(attrs, slog.String("app_password", a.app.ID.String()))
+	}
 	if a.how != "" {
 		attrs = append(attrs, slog.String("how", a.how))
 	}

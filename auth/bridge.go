@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"dirpost/auth/apppassword"
 	"dirpost/auth/krb5"
 	"dirpost/auth/permit"
 	"dirpost/auth/sasl"
@@ -34,6 +35,8 @@ type Parts struct {
 	Verifiers map[string]Verifier
 	// Tickets judges Kerberos tickets.
 	Tickets *krb5.Acceptor
+	// AppPasswords are the passwords that we issue.
+	AppPasswords *apppassword.Store
 	// Permits are taken before a password goes to a directory, so that guesses lock
 	// nobody out there. nil: only this node's memory stands before it.
 	Permits *permit.Counter
@@ -76,6 +79,9 @@ func New(cfg Config, live *directory.Live, parts Parts, events event.Sink) *Brid
 		b.guesses = parts.Permits
 	}
 	live.Watch(b.changed)
+	if parts.AppPasswords != nil {
+		parts.AppPasswords.Follow(b)
+	}
 	return b
 }
 

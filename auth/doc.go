@@ -11,9 +11,10 @@
 //
 // # Standards
 //
-// RFC 4422 (SASL), RFC 4616 (PLAIN), RFC 4752 (GSSAPI), RFC 4559 (Negotiate), RFC
-// 4954 (SMTP AUTH), RFC 5530 and RFC 3206 (what a refused client is told), RFC 4513
-// §5.1.2 (empty passwords), RFC 8265 (names and passwords beyond ASCII).
+// RFC 4422 (SASL), RFC 4616 (PLAIN), RFC 4752 (GSSAPI), RFC 4559 (Negotiate),
+// RFC 5802 and RFC 7677 (SCRAM-SHA-256), RFC 5929 and RFC 9266 (channel bindings),
+// RFC 4954 (SMTP AUTH), RFC 5530 and RFC 3206 (what a refused client is told),
+// RFC 4513 §5.1.2 (empty passwords), RFC 8265 (names and passwords beyond ASCII).
 //
 // # Concurrency
 //
@@ -28,6 +29,10 @@
 // password. Passwords are remembered under a keyed hash whose key exists in
 // memory only, until anything about the entry changes. Each decision is one
 // event, without any secret.
+//
+// What has the form of an app password is judged by what we have issued, never by
+// the directory. SCRAM, which knows those only, is offered where a client that takes
+// it succeeds.
 //
 // From outside the house the password of the domain is taken from those only whom
 // the configuration names. Anybody else's is refused without a question to the

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"dirpost/auth/apppassword"
 	"dirpost/directory"
 )
 
@@ -39,8 +40,9 @@ type attempt struct {
 	start  time.Time        // when the last response came
 	entry  *directory.Entry // who it is about; who it is, once the proof was right
 	proof  Proof
-	reason string // class, for the audit only
-	how    string // "bind", "memory", or "" when the directory was not asked
+	app    *apppassword.Password // which one, with ProofAppPassword
+	reason string                // class, for the audit only
+	how    string                // "bind", "memory", or "" when the directory was not asked
 	notice *directory.Notice
 	target *directory.Entry // whom to act as, once it is known; nil: oneself
 	steps  *[]Step          // of a Trial, nil for any other login
@@ -59,6 +61,9 @@ func (b *Bridge) enter(ctx context.Context, c Conn, a *attempt, refused error) (
 	if err == nil {
 		if b.parts.Permits != nil {
 			b.parts.Permits.Welcome(id.Person, c.Client, clientCertificate(c))
+		}
+		if a.app != nil {
+			b.parts.AppPasswords.Used(a.app.ID, c.Client, service(c.Protocol))
 		}
 		return id, nil
 	}
@@ -104,15 +109,23 @@ func (b *Bridge) admit(c Conn, a *attempt) (*Identity, error) {
 		a.refuse("protocol", "service", "%s is not among the protocols of this person: %s", service(c.Protocol), strings.Join(limits.Services, ", "))
 		return nil, ErrAuthorization
 	}
+	if a.app != nil && !a.app.Serves(service(c.Protocol)) {
+		a.refuse("protocol", "app-password-service", "the app password %q is not for %s", a.app.Name, service(c.Protocol))
+		return nil, ErrAuthorization
+	}
 	a.step("protocol", true, "%s is allowed", service(c.Protocol))
 	as, err := b.onBehalf(c, a, s, e)
 	if err != nil {
 		return nil, err
 	}
-	return &Identity{
+	id := &Identity{
 		Person: as.Key, Address: as.Primary, Name: as.DisplayName, Authcid: a.authcid, Actor: e.Key,
 		Mechanism: a.mech, Proof: a.proof, Notice: a.notice,
-	}, nil
+	}
+	if a.app != nil {
+		id.AppPassword = a.app.ID
+	}
+	return id, nil
 }
 
 // service is the name of a protocol among the services of an entry.

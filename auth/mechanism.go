@@ -37,9 +37,11 @@ type server interface {
 // for both (offered).
 func mechanisms() []mechanism {
 	return []mechanism{
-		{gssapiName, (*Bridge).takesTickets, startGSSAPI},     // RFC 4752
-		{sasl.Plain, (*Bridge).takesPasswords, startPassword}, // RFC 4616
-		{sasl.Login, (*Bridge).takesPasswords, startPassword}, // draft-murchison-sasl-login
+		{gssapiName, (*Bridge).takesTickets, startGSSAPI},             // RFC 4752
+		{sasl.ScramSHA256Plus, (*Bridge).offersScramPlus, startScram}, // RFC 7677
+		{sasl.ScramSHA256, (*Bridge).offersScram, startScram},         // RFC 7677
+		{sasl.Plain, (*Bridge).takesPasswords, startPassword},         // RFC 4616
+		{sasl.Login, (*Bridge).takesPasswords, startPassword},         // draft-murchison-sasl-login
 	}
 }
 

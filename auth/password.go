@@ -10,7 +10,9 @@ import (
 )
 
 // takesPasswords reports whether there is a password that would be taken on c.
-func (b *Bridge) takesPasswords(c Conn) bool { return b.takesDomainPasswords(c) }
+func (b *Bridge) takesPasswords(c Conn) bool {
+	return b.takesDomainPasswords(c) || b.parts.AppPasswords != nil
+}
 
 // startPassword starts PLAIN or LOGIN.
 func startPassword(b *Bridge, c Conn, a *attempt) server {
@@ -49,6 +51,9 @@ func (b *Bridge) password(ctx context.Context, c Conn, a *attempt) error {
 		return err
 	}
 	a.entry, a.pass = e, a.pass.prepared()
+	if mine, err := b.appPassword(ctx, c, a, e); mine {
+		return err
+	}
 	return b.judge(ctx, c, a, e)
 }
 

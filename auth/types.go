@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"unicode/utf8"
 
+	"dirpost/auth/apppassword"
 	"dirpost/directory"
 	"dirpost/internal/envelope"
 
@@ -27,6 +28,9 @@ type Identity struct {
 	// POP3 USER/PASS.
 	Mechanism string
 	Proof     Proof // of what kind the proof was
+	// AppPassword is the one that was used, 0 for any other proof: the session ends
+	// with it.
+	AppPassword apppassword.ID
 	// Notice is what the directory said of the password, nil for nothing.
 	Notice *directory.Notice
 }

@@ -28,9 +28,10 @@ func (w *watch) keys() []directory.Key {
 
 // Watch calls f once when the person of id may no longer be logged in:
 // disabled, expired, gone from the directory, or logged out (LogOut); when somebody
-// else acts as the person, also when that one may no longer. A lockout or a password
-// that is due for change closes no session. f must not block. If the person is out
-// already, f is called before Watch returns.
+// else acts as the person, also when that one may no longer; and when the app
+// password of id is revoked or expires. A lockout or a password that is due for
+// change closes no session. f must not block. If the person is out already, f is
+// called before Watch returns.
 func (b *Bridge) Watch(id *Identity, f func(reason string)) (cancel func()) {
 	w := &watch{id: id, f: f}
 	b.mu.Lock()
@@ -45,6 +46,9 @@ func (b *Bridge) Watch(id *Identity, f func(reason string)) (cancel func()) {
 	}
 	b.mu.Unlock()
 	b.check(b.live.Snapshot(), id.Person)
+	if id.AppPassword != 0 && b.parts.AppPasswords != nil {
+		b.parts.AppPasswords.Opened(id.Actor, id.AppPassword)
+	}
 	return func() {
 		b.mu.Lock()
 		defer b.mu.Unlock()
@@ -58,10 +62,17 @@ func (b *Bridge) Watch(id *Identity, f func(reason string)) (cancel func()) {
 // the directory.
 func (b *Bridge) LogOut(person directory.Key, reason string) int {
 	b.memory.forget(person)
+	return b.end(person, reason, func(*watch) bool { return true })
+}
+
+// end ends those sessions of a person that match.
+func (b *Bridge) end(person directory.Key, reason string, match func(*watch) bool) int {
 	b.mu.Lock()
 	tell := make([]*watch, 0, len(b.watches[person]))
 	for w := range b.watches[person] {
-		tell = append(tell, w)
+		if match(w) {
+			tell = append(tell, w)
+		}
 	}
 	for _, w := range tell {
 		b.dropLocked(w)
