@@ -11,6 +11,7 @@ func authCommand(path *string, std streams) *cobra.Command {
 		authTestCommand(path, std),
 		authTopCommand(path, std),
 		authUnblockCommand(path, std),
+		appPasswordCommand(path, std),
 	)
 	return c
 }

@@ -83,7 +83,7 @@ func TestDoors(t *testing.T) {
 		t.Helper()
 		smtpMechs, imapMechs, pop3Mechs, login, user := s.offered(from)
 		for protocol, got := range map[string][]string{"SMTP": smtpMechs, "IMAP": imapMechs, "POP3": pop3Mechs} {
-			for _, m := range []string{"PLAIN", "LOGIN"} {
+			for _, m := range []string{"SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN", "LOGIN"} {
 				if slices.Contains(got, m) != slices.Contains(want, m) {
 					t.Errorf("%s from %s offers %q, want %q", protocol, from, got, want)
 				}
@@ -96,9 +96,6 @@ func TestDoors(t *testing.T) {
 	try := func(from, who, password, want string) {
 		t.Helper()
 		for _, w := range ways {
-			if len(want) == 0 && strings.HasPrefix(w.name, "SMTP") {
-				continue // there is no AUTH at all
-			}
 			got, err := w.try(s.dialFrom(from, w.listener), who, password)
 			if (got == "in") != (want == "in") || err != nil {
 				t.Errorf("%s from %s, %s: %q, %v", who, from, w.name, got, err)
@@ -106,9 +103,10 @@ func TestDoors(t *testing.T) {
 		}
 	}
 	check(inside, "PLAIN", "LOGIN")
-	check(outside)
+	// App passwords are the rule there.
+	check(outside, "SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN", "LOGIN")
 	for _, password := range []string{"guess1", "guess2", "guess3", "guess4", s.slapd.UserPassword} {
-		try(outside, "alice", password, "")
+		try(outside, "alice", password, "no")
 	}
 	try(inside, "alice", s.slapd.UserPassword, "in")
 	res, err := s.admin().Search(ldap.NewSearchRequest(s.person("alice"), ldap.ScopeBaseObject, 0, 0, 0, false, "(objectClass=*)", []string{"pwdFailureTime", "pwdAccountLockedTime"}, nil))
@@ -118,10 +116,17 @@ func TestDoors(t *testing.T) {
 	stop()
 
 	s.change("inside = [\"127.0.0.1\"]\n", "inside = [\"127.0.0.1\"]\noutside_password_groups = [\"it@corp.example\"]\n")
-	s.start()
+	stop = s.start()
+	// A client with a password of the domain must not be led to SCRAM.
 	check(outside, "PLAIN", "LOGIN")
 	try(outside, "erik", s.slapd.UserPassword, "in")
 	try(outside, "alice", s.slapd.UserPassword, "no")
+	stop()
+
+	s.change("outside_password_groups = [\"it@corp.example\"]\n", "")
+	s.change("[[tls.certificate]]", "[auth.app_passwords]\nmax = 0\n[[tls.certificate]]")
+	s.start()
+	check(outside)
 }
 
 // TestOnBehalf: masters and people with rights act as others, by IMAP, POP3 and

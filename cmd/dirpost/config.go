@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"dirpost/auth/apppassword"
 	"dirpost/directory/ldap"
 	"dirpost/internal/envelope"
 	"dirpost/mda"
@@ -155,8 +156,9 @@ type AuthSection struct {
 	OutsidePasswordGroups []string `toml:"outside_password_groups"`
 	Masters               []string `toml:"masters"`
 
-	Kerberos KerberosSection `toml:"kerberos"`
-	Permits  PermitsSection  `toml:"permits"`
+	Kerberos     KerberosSection     `toml:"kerberos"`
+	Permits      PermitsSection      `toml:"permits"`
+	AppPasswords AppPasswordsSection `toml:"app_passwords"`
 }
 
 // TLSSection is [tls].
@@ -318,7 +320,7 @@ func defaults() *File {
 			Delimiter: "+", KeepFormer: Duration(90 * 24 * time.Hour), ExpiredReceive: Duration(30 * 24 * time.Hour), GoneReceive: Duration(30 * 24 * time.Hour),
 		},
 		Server:   ServerSection{Socket: "/run/dirpost/dirpost.sock"},
-		Auth:     AuthSection{Remember: Duration(5 * time.Minute), FailureTime: Duration(2 * time.Second), Permits: defaultPermits()},
+		Auth:     AuthSection{Remember: Duration(5 * time.Minute), FailureTime: Duration(2 * time.Second), Permits: defaultPermits(), AppPasswords: AppPasswordsSection{Max: apppassword.DefaultMax}},
 		Database: DatabaseSection{ServeRole: "dirpost_serve", ReadRole: "dirpost_read"},
 		MTA: MTASection{MaxSize: 75 << 20, MaxRecipients: 1000, MaxPerClient: 500, InTransaction: 50, SmarthostTLS: "verify", Lifetime: Duration(5 * 24 * time.Hour), ModerationTime: Duration(intake.DefaultConfig("").ModerationTime), Policy: PolicySection{
 			Exempt: networks(p.Exempt), MaxConnections: p.MaxConnections, MaxConnects: p.MaxConnects, MaxMessages: p.MaxMessages, MaxRecipients: p.MaxRecipients,
@@ -418,6 +420,9 @@ func (f *File) validate() error {
 	}
 	if _, err := f.Auth.permits(); err != nil {
 		bad("auth", "%v", err)
+	}
+	if err := f.Auth.AppPasswords.config().Validate(); err != nil {
+		bad("auth.app_passwords", "%v", err)
 	}
 	errs = append(errs, f.validateDirectories()...)
 	errs = append(errs, f.validateListeners()...)

@@ -57,7 +57,7 @@ func TestDocs(t *testing.T) {
 				t.Errorf("%s: %v in\n%s", page, err, m[1])
 			}
 		}
-		for _, m := range regexp.MustCompile(`(?m)^(?:    |\$ |# )(?:sudo )?(?:bin/)?dirpost ([a-z]+(?: [a-z]+)?)`).FindAllSubmatch(b, -1) {
+		for _, m := range regexp.MustCompile(`(?m)^(?:    |\$ |# )(?:sudo )?(?:bin/)?dirpost ([a-z]+(?: [a-z][a-z-]*)?)`).FindAllSubmatch(b, -1) {
 			args := strings.Fields(string(m[1]))
 			if c, rest, err := root.Find(args[:1]); err != nil || c == root {
 				t.Errorf("%s: there is no command dirpost %s", page, m[1])

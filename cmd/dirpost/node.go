@@ -210,7 +210,7 @@ func (n *node) buildAuth(ctx context.Context) error {
 // authParts builds what logins are judged with, for a node and for the walk through
 // a login of `dirpost auth test`, where nothing of it runs.
 func (n *node) authParts(context.Context) (auth.Parts, error) {
-	parts := auth.Parts{Verifiers: n.verifiers, Tickets: n.tickets}
+	parts := auth.Parts{Verifiers: n.verifiers, Tickets: n.tickets, AppPasswords: n.buildAppPasswords()}
 	var err error
 	if parts.Permits, err = n.permits(); err != nil {
 		return parts, err
