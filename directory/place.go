@@ -179,6 +179,35 @@ func (s *Snapshot) Resolve(a envelope.Address) Resolution {
 	return r
 }
 
+// Awaited says where a message goes that waits for the mailbox of the entry k and
+// was addressed as a, which may be the address of a list that leads to k: into the
+// mailbox as long as it is ours (HomeHere), whatever addresses k has by now; after k
+// where it has gone; and for who has left what Resolve says of nobody.
+func (s *Snapshot) Awaited(k Key, a envelope.Address) Resolution {
+	e := s.ByKey(k)
+	switch {
+	case (e == nil || s.Left(e)) && s.MayMissDomains():
+		return Resolution{Status: envelope.StatusDirectory}
+	case e == nil || s.Left(e):
+		return Resolution{Home: HomeNobody, Entry: e, Status: envelope.StatusNotFound}
+	case e.HasMailbox() && s.place(e) == PlaceHere:
+		return Resolution{Home: HomeHere, Entry: e}
+	}
+	for _, known := range []envelope.Address{a, s.ownAddress(e)} {
+		r := s.Resolve(known)
+		if r.Entry != nil && r.Entry.Key == k && (!r.OK() || r.Home == HomeElsewhere || r.Home == HomeContact) {
+			return r
+		}
+	}
+	// None of its addresses leads to it any more.
+	if e.HasMailbox() && s.place(e) == PlaceUnsaid || e.Kind == KindList || e.Kind == KindDomain {
+		return Resolution{Home: HomeNobody, Entry: e, Status: envelope.StatusNotFound}
+	}
+	r := Resolution{Entry: e}
+	s.route(&r, e.Primary)
+	return r
+}
+
 // OtherSystem is the host[:port] of the system that has some of our mailboxes, ""
 // where there is none.
 func (s *Snapshot) OtherSystem() string { return s.rules.NextHop }

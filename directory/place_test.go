@@ -211,3 +211,44 @@ func TestMailboxRuleErrors(t *testing.T) {
 		t.Errorf("Facts = %v, %v", facts, err)
 	}
 }
+
+// TestAwaited: what waits for a mailbox goes where the mailbox is by now.
+func TestAwaited(t *testing.T) {
+	t.Parallel()
+	s := homes(t, nil)
+	for _, tt := range []struct {
+		key, address string
+		home         Home
+		target, hop  string
+		code         string
+	}{
+		{"alice", "alice@corp.example", HomeHere, "", "", ""},
+		{"alice", "all@corp.example", HomeHere, "", "", ""},
+		{"service", "alice@corp.example", HomeHere, "", "", ""}, // it has lost its address, and keeps its mailbox
+		{"eve", "eve@corp.example", HomeElsewhere, "eve@corp.example", "exchange.corp.example:25", ""},
+		{"eve", "eve+x@corp.example", HomeElsewhere, "eve@corp.example", "exchange.corp.example:25", ""},
+		{"eve", "all@corp.example", HomeElsewhere, "eve@corp.example", "exchange.corp.example:25", ""},
+		{"cloud", "all@corp.example", HomeElsewhere, "cloud@tenant.example", "", ""},
+		{"friend", "all@corp.example", HomeContact, "f@far.example", "", ""},
+		{"left", "left@corp.example", HomeNobody, "", "", "5.1.1"},
+		{"all", "all@corp.example", HomeNobody, "", "", "5.1.1"},
+	} {
+		key := Key("test:" + tt.key)
+		r := s.Awaited(key, addr(tt.address))
+		target := ""
+		if !r.Target.IsZero() {
+			target = r.Target.String()
+		}
+		if r.Home != tt.home || target != tt.target || r.NextHop != tt.hop || r.Status.Enhanced != tt.code {
+			t.Errorf("%s by %s: %s %s by %q %s, want %+v", tt.key, tt.address, r.Home, target, r.NextHop, r.Status.Enhanced, tt)
+		}
+	}
+	waits := homes(t, func(r *Rules) {
+		r.NextHop, r.Mailboxes = "", []MailboxRule{{Directory: "corp", Filter: "(department=IT)"}}
+	})
+	for name, want := range map[string]Home{"bob": HomeHere, "alice": HomeNobody} {
+		if r := waits.Awaited(Key("test:"+name), addr(name+"@corp.example")); r.Home != want {
+			t.Errorf("%s by a rule: %s, want %s", name, r.Home, want)
+		}
+	}
+}

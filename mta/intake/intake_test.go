@@ -473,14 +473,14 @@ func TestManyRecipients(t *testing.T) {
 	}
 	m := h.queue.messages[0]
 	settled := 0
-	if err := h.DeliverQueued(t.Context(), m, h.queue.rcpts, func(context.Context, postgres.Tx) error { settled++; return nil }); err != nil {
+	if err := h.DeliverQueued(t.Context(), m, h.queue.rcpts, func(context.Context, postgres.Tx, []queue.Onward) error { settled++; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(h.inbox("p59")); n != 1 || settled != 1 {
 		t.Errorf("p59 has %d messages, settled %d times", n, settled)
 	}
 	// A crash after the COMMIT makes the queue try again: still one copy.
-	if err := h.DeliverQueued(t.Context(), m, h.queue.rcpts, func(context.Context, postgres.Tx) error { return nil }); err != nil {
+	if err := h.DeliverQueued(t.Context(), m, h.queue.rcpts, func(context.Context, postgres.Tx, []queue.Onward) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(h.inbox("p59")); n != 1 {
@@ -497,7 +497,7 @@ func TestDeliverQueuedWithSettlement(t *testing.T) {
 	m := h.queue.messages[0]
 	rcpt := []queue.Recipient{{Address: address(t, "bob@corp.example"), Local: "test:bob"}}
 	broken := errors.New("settlement failed")
-	if err := h.DeliverQueued(t.Context(), m, rcpt, func(context.Context, postgres.Tx) error { return broken }); !errors.Is(err, broken) {
+	if err := h.DeliverQueued(t.Context(), m, rcpt, func(context.Context, postgres.Tx, []queue.Onward) error { return broken }); !errors.Is(err, broken) {
 		t.Fatalf("got %v, want the settlement's error", err)
 	}
 	if n := len(h.inbox("bob")); n != 0 {

@@ -156,7 +156,7 @@ func TestListRepeatFromQueue(t *testing.T) {
 				local = append(local, r)
 			}
 		}
-		if err := h.DeliverQueued(t.Context(), m, local, func(context.Context, postgres.Tx) error { return nil }); err != nil {
+		if err := h.DeliverQueued(t.Context(), m, local, func(context.Context, postgres.Tx, []queue.Onward) error { return nil }); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -54,7 +54,7 @@ func (h *moderated) work() {
 				h.t.Fatal(err)
 			}
 			done := []queue.Settlement{{Attempt: a, Verdict: queue.Done}}
-			err = h.DeliverQueued(h.t.Context(), messages[a.QueueID], []queue.Recipient{a.Recipient}, func(ctx context.Context, tx postgres.Tx) error { return h.q.SettleTx(ctx, tx, done) })
+			err = h.DeliverQueued(h.t.Context(), messages[a.QueueID], []queue.Recipient{a.Recipient}, func(ctx context.Context, tx postgres.Tx, _ []queue.Onward) error { return h.q.SettleTx(ctx, tx, done) })
 			if err != nil {
 				h.t.Fatal(err)
 			}

@@ -84,3 +84,13 @@ func (t *Transaction) handsOver(p *plan) bool {
 		return slices.ContainsFunc(o.rcpts, func(r queue.Recipient) bool { return r.Local == "" && r.NextHop == other })
 	})
 }
+
+// markHandedOver returns a complete header, of a queued message, with the field that
+// counts how often it was handed to the other system.
+func (d *Door) markHandedOver(header []byte) ([]byte, error) {
+	field, err := message.FormatField(handedOver, "by "+d.cfg.Hostname)
+	if err != nil {
+		return nil, fmt.Errorf("trace field: %w", err)
+	}
+	return append(append(make([]byte, 0, len(field)+len(header)), field...), header...), nil
+}

@@ -11,30 +11,34 @@ import (
 	"dirpost/directory"
 	"dirpost/internal/envelope"
 	"dirpost/internal/message"
+	"dirpost/internal/postgres"
 	"dirpost/internal/store"
 	"dirpost/mta/queue"
 )
 
+// SettleQueued is the settlement of the rows of queued recipients, which commits
+// with their deliveries or not at all. onward are those that go on as rows of
+// another message: what they come to is not known yet.
+type SettleQueued = func(ctx context.Context, tx postgres.Tx, onward []queue.Onward) error
+
 // DeliverQueued delivers a queued message to recipients of ours: the rest of a
-// large list, or a mailbox that could not be had when the message came. settle
-// is the settlement of their queue rows; it commits with the deliveries or not
-// at all, so that each mailbox gets the message exactly once.
+// large list, or a mailbox that could not be had when the message came. Each mailbox
+// gets the message exactly once, and whose mailbox another system has by now, there.
 //
 // One error is for all of them: the caller tries them one by one to learn whose
 // it is. Someone who has left the directory is 550 5.1.1.
-func (d *Door) DeliverQueued(ctx context.Context, m *queue.Message, rcpts []queue.Recipient, settle Settle) error {
+func (d *Door) DeliverQueued(ctx context.Context, m *queue.Message, rcpts []queue.Recipient, settle SettleQueued) error {
 	c, err := d.contents.get(ctx, d, m)
 	if err != nil {
 		return err
 	}
-	snap := d.Directory.Snapshot()
-	exp, err := expandQueued(snap, m, c.header, rcpts)
+	t := &Transaction{door: d, queued: true, env: envelope.Envelope{ReversePath: m.ReversePath}, client: envelope.Client{Addr: m.Client}, snap: d.Directory.Snapshot()}
+	exp, moved, err := t.expandQueued(m, c.header, rcpts)
 	if err != nil {
 		return err
 	}
-	t := &Transaction{door: d, queued: true, env: envelope.Envelope{ReversePath: m.ReversePath}, client: envelope.Client{Addr: m.Client}, snap: snap}
 	p := t.plan(ctx, exp, &message.Parsed{Header: c.header})
-	p.content, p.settle = c.content, settle
+	p.content = c.content
 	key := mix(repeatKey(m.Sender(), c.header), m.Body.Hash)
 	if strings.Contains(c.header.Get("Message-ID"), m.QueueID.String()) {
 		key = [16]byte{} // ours, from mend: the sender gave it none
@@ -42,14 +46,29 @@ func (d *Door) DeliverQueued(ctx context.Context, m *queue.Message, rcpts []queu
 	for i := range p.deliveries {
 		p.deliveries[i].Repeat = key
 	}
+	if p.queued() > len(moved) && !expands(rcpts) {
+		return envelope.Because(envelope.LocalError, fmt.Errorf("no plan for %d of %d recipients", p.queued()-len(moved), len(rcpts)))
+	}
 	if len(p.out) > 0 {
-		if !expands(rcpts) {
-			return envelope.Because(envelope.LocalError, fmt.Errorf("no plan for %d of %d recipients", p.queued(), len(rcpts)))
-		}
-		// What an address led to beyond this slice is a message of its own
-		// with the same content: the queued one is immutable.
+		// What goes on from here is a message of its own with the same content:
+		// the queued one is immutable.
 		p.base = *m
+		if t.handsOver(p) {
+			if p.base.Header, err = d.markHandedOver(m.Header); err != nil {
+				return err
+			}
+		}
 		p.messages(d)
+	}
+	for _, o := range p.out {
+		for i := range moved {
+			if o.list == nil && !o.ours {
+				moved[i].QueueID = o.message.QueueID
+			}
+		}
+	}
+	if settle != nil {
+		p.settle = func(ctx context.Context, tx postgres.Tx) error { return settle(ctx, tx, moved) }
 	}
 	_, err = d.commit(ctx, p)
 	return err
@@ -59,34 +78,42 @@ func expands(rcpts []queue.Recipient) bool {
 	return slices.ContainsFunc(rcpts, func(r queue.Recipient) bool { return r.Local == queue.LocalExpand })
 }
 
-// expandQueued finds the mailboxes of queued recipients. What is refused is the
-// error: the queue manager reports it.
-func expandQueued(snap *directory.Snapshot, m *queue.Message, h message.Header, rcpts []queue.Recipient) (directory.Expansion, error) {
-	var exp directory.Expansion
-	for _, r := range rcpts {
+// expandQueued finds the mailboxes of queued recipients. moved are those who waited
+// for a mailbox that another system has now. What is refused is the error: the queue
+// manager reports it.
+func (t *Transaction) expandQueued(m *queue.Message, h message.Header, rcpts []queue.Recipient) (exp directory.Expansion, moved []queue.Onward, err error) {
+	for i, r := range rcpts {
 		rcpt := envelope.Recipient{Address: r.Address, Original: r.Original, OriginalType: r.OriginalType, Notify: r.Notify}
 		if r.Local == queue.LocalExpand {
 			rcpt.Notify = rcpt.Notify.Onward() // the row itself reports
-			more := snap.Expand([]envelope.Recipient{rcpt}, directory.Terms{Released: true, From: m.ReversePath, Been: deliveredTo(h)})
+			more := t.snap.Expand([]envelope.Recipient{rcpt}, directory.Terms{Released: true, From: m.ReversePath, Been: deliveredTo(h)})
 			exp.Local, exp.Remote, exp.Refused = append(exp.Local, more.Local...), append(exp.Remote, more.Remote...), append(exp.Refused, more.Refused...)
 			exp.Held = append(exp.Held, more.Held...) // members whose delivery is held
 			continue
 		}
-		e := snap.ByKey(directory.Key(r.Local))
+		// Not by its address, which may be that of a list that the message came by.
+		to := t.snap.Awaited(directory.Key(r.Local), r.Address)
 		switch {
-		case e != nil && !snap.Left(e):
-			exp.Local = append(exp.Local, directory.LocalRecipient{Entry: e, Recipient: rcpt, Quota: snap.Limits(e).Quota})
-		case !snap.Ready() || snap.Stale():
-			return exp, envelope.ErrDirectory
+		case !to.OK():
+			return exp, nil, envelope.Because(to.Status, nil)
+		case to.Home == directory.HomeHere:
+			exp.Local = append(exp.Local, directory.LocalRecipient{Entry: to.Entry, Recipient: rcpt, Quota: t.snap.Limits(to.Entry).Quota})
 		default:
-			return exp, envelope.ErrNotFound
+			rcpt.Address = to.Target
+			exp.Remote = append(exp.Remote, directory.RemoteRecipient{Recipient: rcpt, NextHop: to.NextHop})
+			moved = append(moved, queue.Onward{Place: i, NextHop: to.NextHop})
 		}
 	}
 	dropLoops(&exp, h)
 	if len(exp.Refused) > 0 {
-		return exp, refusalOf(exp)
+		return exp, nil, refusalOf(exp)
 	}
-	return exp, nil
+	t.dropRounds(&exp, h)
+	alone := len(rcpts) > 1 || !expands(rcpts) || len(exp.Local)+len(exp.Remote)+len(exp.Held) == 0
+	if len(exp.Refused) > 0 && alone { // else a member of a list, who gets a row of its own to be refused
+		return exp, nil, refusalOf(exp)
+	}
+	return exp, moved, nil
 }
 
 // Originate lets in a message that Dirpost itself wrote: a report, a notice.

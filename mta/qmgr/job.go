@@ -1,6 +1,7 @@
 package qmgr
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"iter"
@@ -201,7 +202,12 @@ func (j *job) slice(ctx context.Context, msg *queue.Message, attempts []queue.At
 		rcpts[i], settlements[i] = a.Recipient, j.m.settlement(msg, a, delivered)
 	}
 	err := j.m.guard(ctx, msg, func() error {
-		return j.m.Local.DeliverQueued(ctx, msg, rcpts, func(ctx context.Context, tx postgres.Tx) error { return j.m.Queue.SettleTx(ctx, tx, settlements) })
+		return j.m.Local.DeliverQueued(ctx, msg, rcpts, func(ctx context.Context, tx postgres.Tx, onward []queue.Onward) error {
+			for _, o := range onward {
+				settlements[o.Place] = queue.Settlement{Attempt: attempts[o.Place], Verdict: queue.Done, Reply: movedReply(o)}
+			}
+			return j.m.Queue.SettleTx(ctx, tx, settlements)
+		})
 	})
 	delivered.Transmit = time.Since(began)
 	switch {
@@ -224,4 +230,12 @@ func (j *job) slice(ctx context.Context, msg *queue.Message, attempts []queue.At
 		}
 		j.conclude(ctx, msg, attempts, same(attempts, o))
 	}
+}
+
+// relayQueue is Reply.Relay of a recipient that goes on as one of another message.
+const relayQueue = "queue"
+
+// movedReply is the outcome of a recipient whose mailbox another system has now.
+func movedReply(o queue.Onward) queue.Reply {
+	return queue.Reply{Enhanced: "2.0.0", Text: "mailbox is elsewhere now, goes on to " + cmp.Or(o.NextHop, "its domain") + " as " + o.QueueID.String(), Relay: relayQueue}
 }

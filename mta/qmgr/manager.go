@@ -26,10 +26,11 @@ type Transport interface {
 }
 
 // Local delivers to mailboxes of ours: to all of rcpts, with settle in the same
-// transaction, or to none. Its errors are envelope errors; permanent ones are
-// about the recipient.
+// transaction, or to none. Those that settle hears of as onward have a row of
+// another message instead. Its errors are envelope errors; permanent ones are about
+// the recipient.
 type Local interface {
-	DeliverQueued(ctx context.Context, m *queue.Message, rcpts []queue.Recipient, settle func(context.Context, postgres.Tx) error) error
+	DeliverQueued(ctx context.Context, m *queue.Message, rcpts []queue.Recipient, settle func(ctx context.Context, tx postgres.Tx, onward []queue.Onward) error) error
 }
 
 // Originator accepts a message that we have written, with settle in the same

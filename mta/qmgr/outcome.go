@@ -158,6 +158,8 @@ func status(s *queue.Settlement) string {
 		return "delivered"
 	case s.Reply.IsDelivered() && s.Reply.Relay == relayList:
 		return "expanded"
+	case s.Reply.IsDelivered() && s.Reply.Relay == relayQueue:
+		return "moved"
 	case s.Reply.IsDelivered():
 		return "sent"
 	case s.Verdict == queue.Untried:

@@ -99,6 +99,26 @@ func TestReports(t *testing.T) {
 	}
 }
 
+// Who has moved to another system is reported by the row that goes on there.
+func TestMovedIsNotDelivered(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.door.onward = []queue.Onward{{Place: 0, QueueID: 7, NextHop: "exchange.corp.example:25"}}
+	r := ours(t, "bob@corp.example")
+	r.Notify = envelope.NotifySuccess
+	w.put(nil, r)
+	stop := w.start()
+	w.empty()
+	logged := w.events.wait(t, 1)
+	stop()
+	if got := w.door.brief(); got != "" {
+		t.Errorf("reported: %s", got)
+	}
+	if want := "bob@corp.example moved 2.0.0 queue"; logged != want {
+		t.Errorf("logged %q, want %q", logged, want)
+	}
+}
+
 func TestDelayWarning(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -209,10 +209,11 @@ func (e *events) wait(t testing.TB, n int) string {
 
 // door stands for intake: it has real transactions, and mailboxes that are lists.
 type door struct {
-	db   *postgres.DB
-	fail func(rcpts []queue.Recipient) error // of deliveries
-	deny func() error                        // of reports
-	late func() error                        // after the commit
+	db     *postgres.DB
+	fail   func(rcpts []queue.Recipient) error // of deliveries
+	deny   func() error                        // of reports
+	late   func() error                        // after the commit
+	onward []queue.Onward                      // what has moved
 
 	mu        sync.Mutex // guards the fields below
 	delivered []string
@@ -220,13 +221,13 @@ type door struct {
 	reports   []string
 }
 
-func (d *door) DeliverQueued(ctx context.Context, m *queue.Message, rcpts []queue.Recipient, settle func(context.Context, postgres.Tx) error) error {
+func (d *door) DeliverQueued(ctx context.Context, m *queue.Message, rcpts []queue.Recipient, settle func(context.Context, postgres.Tx, []queue.Onward) error) error {
 	if d.fail != nil {
 		if err := d.fail(rcpts); err != nil {
 			return err
 		}
 	}
-	if err := d.db.InTx(ctx, postgres.Delivery, settle); err != nil {
+	if err := d.db.InTx(ctx, postgres.Delivery, func(ctx context.Context, tx postgres.Tx) error { return settle(ctx, tx, d.onward) }); err != nil {
 		return err
 	}
 	d.mu.Lock()

@@ -64,6 +64,15 @@ const (
 	LocalDelivered = "*delivered"
 )
 
+// Onward says that a queued recipient of ours has become one of another message in
+// the queue, since the mailbox is with another system now. That row reports to the
+// sender what becomes of it.
+type Onward struct {
+	Place   int              // among the recipients that were to be delivered
+	QueueID envelope.QueueID // of the other message
+	NextHop string
+}
+
 // State says what becomes of a recipient now.
 type State int16
 
