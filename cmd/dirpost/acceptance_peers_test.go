@@ -200,8 +200,15 @@ smtp_tls_policy_maps = inline:{ [localhost]:%[5]s=verify }
 relayhost = [localhost]:%[5]s
 transport_maps = texthash:%[6]s
 `, dir, nobody, mustWrite(t, filepath.Join(p.config, "ca.pem"), string(ca), 0o644), sasl, s.port("submission"), routes), 0o644)
-	// The services as they are delivered, but ours is the only port, and nothing
-	// runs in a chroot.
+	postfixServices(t, p)
+	launch(t, p.addr, p.log, exec.Command(program, "-c", p.config, "start-fg"))
+	return p
+}
+
+// postfixServices writes master.cf: the services as they are delivered, but p.addr is
+// the only port, and nothing runs in a chroot.
+func postfixServices(t *testing.T, p *peer) {
+	t.Helper()
 	proto, err := os.ReadFile("/usr/share/postfix/master.cf.dist")
 	if err != nil {
 		t.Fatal(err)
@@ -219,8 +226,6 @@ transport_maps = texthash:%[6]s
 		fmt.Fprintln(&master, strings.Join(f, " "))
 	}
 	mustWrite(t, filepath.Join(p.config, "master.cf"), master.String(), 0o644)
-	launch(t, p.addr, p.log, exec.Command(program, "-c", p.config, "start-fg"))
-	return p
 }
 
 // eximPackages are unpacked, because Exim's packages and Postfix's exclude each

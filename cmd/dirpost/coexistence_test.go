@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -48,8 +49,14 @@ func (s *system) eventually(what string, done func() bool) {
 // answers to RCPT and the one to the content.
 func (s *system) say(from string, rcpts []string, msg string) (answers []string) {
 	s.t.Helper()
+	return s.sayTo(s.addr["smtp"], from, rcpts, msg)
+}
+
+// sayTo is say to any server.
+func (s *system) sayTo(server, from string, rcpts []string, msg string) (answers []string) {
+	s.t.Helper()
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
-	conn, err := d.DialContext(s.t.Context(), "tcp", s.addr["smtp"])
+	conn, err := d.DialContext(s.t.Context(), "tcp", server)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -159,6 +166,39 @@ func allRecipients(p *testenv.SMTPServer) string {
 		}
 	}
 	return b.String()
+}
+
+// TestUnknownIsVerified: what nobody has here is taken only if the other system knows
+// it, so that nothing of it comes back to a sender who may be forged.
+func TestUnknownIsVerified(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int32
+	exchange := testenv.SMTP(t, testenv.SMTPRefusal{Rcpt: func(to string) error {
+		asked.Add(1)
+		if strings.HasPrefix(to, "there") {
+			return nil
+		}
+		return &smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 1, 10}, Message: "RESOLVER.ADR.RecipientNotFound"}
+	}}, nil)
+	s := newSystem(t, "")
+	s.change("postmaster = \"postmaster@corp.example\"\n", fmt.Sprintf("postmaster = \"alice@corp.example\"\nother_system = %q\nunknown = \"other\"\n", exchange.Addr))
+	s.confirm()
+	s.start()
+	for range 2 { // what was said is remembered
+		got := s.say("127.0.0.1", []string{"there@corp.example", "nobody@corp.example", "alice@corp.example"}, "Subject: x\r\n\r\nx")
+		for i, want := range []string{"2.1.5", "5.1.1", "2.1.5", "2.0.0"} {
+			if !strings.HasPrefix(got[i], want) {
+				t.Errorf("answer %d: %s, want %s", i, got[i], want)
+			}
+		}
+		if err := s.submit("alice", "alice@corp.example", []string{"nobody@corp.example"}, "From: alice@corp.example\r\n\r\nx"); err == nil || !strings.Contains(err.Error(), "550") {
+			t.Errorf("alice to nobody: %v", err)
+		}
+	}
+	s.eventually("both are handed over", func() bool { return len(exchange.Messages()) == 2 })
+	if n := asked.Load(); n != 4 { // two questions, two messages
+		t.Errorf("RCPT was said %d times, want 4", n)
+	}
 }
 
 // Two systems that each think the other has a mailbox do not send a message round

@@ -70,6 +70,7 @@ type DomainsSection struct {
 	OtherSystem    string   `toml:"other_system"`
 	OtherClients   []string `toml:"other_clients"`
 	Unknown        string   `toml:"unknown"`
+	VerifyUnknown  bool     `toml:"verify_unknown"`
 	KeepFormer     Duration `toml:"keep_former"`
 	ExpiredReceive Duration `toml:"expired_receive"`
 	GoneReceive    Duration `toml:"gone_receive"`
@@ -317,7 +318,7 @@ func defaults() *File {
 	p, person := policy.DefaultConfig(), policy.DefaultPersonConfig()
 	return &File{
 		Domains: DomainsSection{
-			Delimiter: "+", KeepFormer: Duration(90 * 24 * time.Hour), ExpiredReceive: Duration(30 * 24 * time.Hour), GoneReceive: Duration(30 * 24 * time.Hour),
+			Delimiter: "+", VerifyUnknown: true, KeepFormer: Duration(90 * 24 * time.Hour), ExpiredReceive: Duration(30 * 24 * time.Hour), GoneReceive: Duration(30 * 24 * time.Hour),
 		},
 		Server:   ServerSection{Socket: "/run/dirpost/dirpost.sock"},
 		Auth:     AuthSection{Remember: Duration(5 * time.Minute), FailureTime: Duration(2 * time.Second), Permits: defaultPermits(), AppPasswords: AppPasswordsSection{Max: apppassword.DefaultMax}},

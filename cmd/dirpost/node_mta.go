@@ -24,6 +24,7 @@ import (
 	"dirpost/mta/queue"
 	"dirpost/mta/remote"
 	"dirpost/mta/route"
+	"dirpost/mta/verify"
 )
 
 // buildMTA builds the door in, the queue behind it, and what works on the queue.
@@ -66,9 +67,13 @@ func (n *node) buildMTA(ctx context.Context) error {
 	if keys != nil {
 		signer = keys
 	}
+	verifier, err := n.buildVerifier()
+	if err != nil {
+		return err
+	}
 	n.door = intake.New(c, intake.Deps{
 		DB: n.db, Store: n.store, Blobs: n.blobs, Queue: q, Directory: n.live,
-		Planner: mda.NewAgent(mda.Config{Subaddress: n.file.MDA.Subaddress}, n.store), Signer: signer, Events: n.events, Log: n.log,
+		Planner: mda.NewAgent(mda.Config{Subaddress: n.file.MDA.Subaddress}, n.store), Signer: signer, Verifier: verifier, Events: n.events, Log: n.log,
 	})
 	n.register(n.door.Collectors()...)
 	if !n.has(roleQueue) {
@@ -78,6 +83,31 @@ func (n *node) buildMTA(ctx context.Context) error {
 		part{"purge", func(ctx context.Context) error { return n.purge(ctx, q) }},
 		part{"moderation", func(ctx context.Context) error { return q.Moderate(ctx, n.log) }})
 	return n.buildQueueManager(q, keys)
+}
+
+// buildVerifier builds what asks the other system about addresses that nobody has
+// here, nil where it is not to be asked.
+func (n *node) buildVerifier() (intake.Verifier, error) {
+	d := n.file.Domains
+	if d.Unknown != "other" || !d.VerifyUnknown || n.file.MTA.Sink != "" || !n.has(roleMX, roleMSA) {
+		return nil, nil
+	}
+	router, err := route.New(route.Config{Hostname: n.file.Server.Name}, n.resolver, nil)
+	if err != nil {
+		return nil, fmt.Errorf("domains.verify_unknown: %w", err)
+	}
+	// A client waits meanwhile.
+	transport, err := remote.New(remote.Config{Hostname: n.file.Server.Name, KeepIdle: 30 * time.Second, Timeouts: remote.Timeouts{
+		Connect: 5 * time.Second, Greeting: 15 * time.Second, Command: 15 * time.Second,
+	}}, n.blobs, n.log)
+	if err != nil {
+		return nil, fmt.Errorf("domains.verify_unknown: %w", err)
+	}
+	n.closers = append(n.closers, transport.Close)
+	v := verify.New(n.db, router, transport, n.log)
+	n.register(v.Collectors()...)
+	n.back = append(n.back, part{"recipient verification", v.Run})
+	return v, nil
 }
 
 // buildQueueManager builds the door out: routes, the SMTP client, and who works

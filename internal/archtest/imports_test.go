@@ -57,6 +57,8 @@ var rules = []rule{
 		"a decision: it returns the way and does not go there"},
 	{"mta/remote", []string{"mta/queue", "mta/route", "internal/..."}, nil,
 		"a transport sends what it is given where it is told"},
+	{"mta/verify", []string{"mta/queue", "mta/route", "internal/..."}, nil,
+		"a question to the next hop, asked by a transport that cmd joins to it"},
 	{"mta/qmgr", []string{"mta/queue", "mta/route", "mta/dsn", "internal/..."}, nil,
 		"transports and the door in are interfaces that cmd joins to it"},
 	{"mta/dsn", []string{"internal/..."}, nil,
@@ -101,7 +103,8 @@ var inTests = []string{"internal/testenv", "internal/dialog", "internal/child", 
 // testsMay is what the tests of one package may import besides: the parts that
 // cmd joins to it, where only the real one shows anything.
 var testsMay = map[string][]string{
-	"mta/qmgr": {"mta/remote"}, // the queue, sent over real SMTP
+	"mta/qmgr":   {"mta/remote"}, // the queue, sent over real SMTP
+	"mta/verify": {"mta/remote"}, // asked over real SMTP
 }
 
 // noIO are packages whose grammar must not touch the outside world.

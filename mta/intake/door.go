@@ -87,7 +87,14 @@ type Queue interface {
 	DecideTx(ctx context.Context, tx postgres.Tx, a queue.Answer) error
 }
 
-// Deps are the parts that the door works with. Signer may be nil.
+// Verifier knows whether the other system takes mail for an address that nobody has
+// here. The error is the answer to the client: permanent only where that system has
+// said that there is no such mailbox.
+type Verifier interface {
+	Verify(ctx context.Context, a envelope.Address, nextHop string) error
+}
+
+// Deps are the parts that the door works with. Signer and Verifier may be nil.
 type Deps struct {
 	DB        *postgres.DB
 	Store     *store.Store
@@ -96,6 +103,7 @@ type Deps struct {
 	Directory *directory.Live
 	Planner   Planner
 	Signer    Signer
+	Verifier  Verifier // nil: what the other system may know is taken unasked
 	Events    event.Sink
 	Log       *slog.Logger
 }

@@ -1,6 +1,7 @@
 package intake
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -54,6 +55,16 @@ func (t *Transaction) sentBack(r envelope.Recipient, res directory.Resolution) e
 		return envelope.ErrNotFound
 	}
 	return envelope.Because(errSentBack, fmt.Errorf("%s comes from %s and belongs there by its entry %s", r.Address, t.client.Addr, res.Entry.DN))
+}
+
+// verify asks the other system about a recipient whom nobody has here, so that what
+// it would return to a sender, who may be forged, is not taken at all. What we write
+// ourselves needs no proof.
+func (t *Transaction) verify(ctx context.Context, r envelope.Recipient, res directory.Resolution) error {
+	if res.Home != directory.HomeElsewhere || res.Entry != nil || t.door.Verifier == nil || t.ours {
+		return nil
+	}
+	return t.door.Verifier.Verify(ctx, r.Address, res.NextHop)
 }
 
 // dropRounds takes out recipients of the other system where the message has been

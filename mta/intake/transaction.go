@@ -67,7 +67,7 @@ func (d *Door) Start(c *envelope.Client, id *auth.Identity, m MailParams) (*Tran
 //
 // Errors: 550 5.7.1 for an address that is not ours where the client has not
 // authenticated, 550 5.1.1 for nobody, 451 4.4.3 while the directory cannot
-// tell either, 451 4.4.6 for what the other system sends back, 452 4.2.2 for a full
+// tell either, 451 4.4.1 while the other system cannot, 451 4.4.6 for what that sends back, 452 4.2.2 for a full
 // mailbox, 552 5.3.4 for a message that is too large for the recipient or the
 // sender, 452 4.5.3 for one recipient too many, and
 // what the directory says of lists and disabled recipients.
@@ -90,6 +90,9 @@ func (t *Transaction) AddRecipient(ctx context.Context, r envelope.Recipient) er
 		return t.addDecision(ctx, res.Detail, r)
 	}
 	if err := t.sentBack(r, res); err != nil {
+		return err
+	}
+	if err := t.verify(ctx, r, res); err != nil {
 		return err
 	}
 	if r.Original == "" {

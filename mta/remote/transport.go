@@ -135,12 +135,7 @@ func (d *delivery) over(ctx context.Context, rt *route.Route, s *session) {
 		again = append(again, retry...)
 	}
 	d.pending = append(again, d.pending...)
-	if s.dead || s.r.Buffered() > 0 || s.messages >= d.t.config.MaxMessages {
-		s.quit()
-		return
-	}
-	stop()
-	d.t.idle.put(rt.Name, s)
+	d.t.keep(rt, s, stop)
 }
 
 // content is the message in the form that s takes; nil if there is none, and the
