@@ -18,6 +18,8 @@ type SourceStatus struct {
 	// Deletions says how it is seen that an entry was deleted: "told" by the
 	// server, or "compared", since the account may not see deleted entries.
 	Deletions  string
+	Profile    string    // as what the directory is read, "" while that is not known
+	ProfileWhy string    // and why so
 	LastChange time.Time // when a batch last changed anything, zero: not since this node feeds
 	Servers    []ServerStatus
 }

@@ -148,7 +148,9 @@ func TestAcceptanceCoexistence(t *testing.T) {
 		}
 	}
 	const here, there = "127.0.0.1", "127.0.0.3" // of strangers
-	s.eventually("erik's mail is taken", func() bool { return strings.HasPrefix(s.say(here, []string{"erik@corp.example"}, "Subject: first\r\n\r\nx")[0], "2.1.5") })
+	s.eventually("erik's mail is taken", func() bool {
+		return strings.HasPrefix(s.say(here, []string{"erik@corp.example"}, "Subject: first\r\n\r\nx")[0], "2.1.5")
+	})
 
 	// From both sides.
 	to := []string{"alice@corp.example", "erik@corp.example", "there@corp.example", "nobody@corp.example"}

@@ -93,6 +93,7 @@ func (f *File) checkDirectory(ctx context.Context, name string, log *slog.Logger
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(ctx, checkLimit)
 	defer cancel()
+	f.recall(ctx, client, log)
 	if err := f.setMachine(ctx, client, log); err != nil {
 		return nil, err
 	}

@@ -15,19 +15,41 @@ import (
 
 // directorySyncCommand is `dirpost directory sync`.
 func directorySyncCommand(path *string, std streams) *cobra.Command {
-	wait := 10 * time.Minute
+	wait, profile := 10*time.Minute, ""
 	c := &cobra.Command{
 		Use: "sync [NAME]", Short: "Compare a directory with the replica now, from the start", Args: cobra.MaximumNArgs(1),
 		Long: `Sync makes the node that feeds compare everything that a directory has with the
 replica, all directories without a NAME, and waits for the end. Changes are seen
-by themselves: it is for when you doubt that.`,
+by themselves: it is for when you doubt that.
+
+With preset = "auto" the way in which a directory is read is chosen once, by what it
+is and holds, and stays. --profile auto chooses again; what would change by it shows
+'dirpost directory simulate' beforehand, with the preset in a copy of the
+configuration.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			return withReplica(c.Context(), *path, std, func(ctx context.Context, _ *File, db *postgres.DB) error {
 				pending := func(r *directory.Report) bool { return r.SyncAsked != nil }
-				all, err := askFeeder(ctx, db, nameOf(args), wait, directory.AskSync, pending)
+				ask := directory.AskSync
+				switch profile {
+				case "":
+				case "auto":
+					ask = func(ctx context.Context, db *postgres.DB, name string) error {
+						if err := directory.ForgetProfile(ctx, db, name); err != nil {
+							return err
+						}
+						return directory.AskSync(ctx, db, name)
+					}
+				default:
+					return fmt.Errorf("--profile %s: want auto; a profile of your choice is set by preset = %q in the configuration", profile, profile)
+				}
+				all, err := askFeeder(ctx, db, nameOf(args), wait, ask, pending)
 				for _, r := range all {
-					if !pending(&r) {
-						fmt.Fprintf(std.out, "%s: compared, %d changes found\n", r.Name, r.Found)
+					if pending(&r) {
+						continue
+					}
+					fmt.Fprintf(std.out, "%s: compared, %d changes found\n", r.Name, r.Found)
+					if chosen, err := (directory.Profiles{DB: db}).Profile(ctx, r.Name); err == nil && profile != "" && chosen.Name != "" {
+						fmt.Fprintf(std.out, "%s: read as %s, since %s\n", r.Name, chosen.Name, chosen.Why)
 					}
 				}
 				return err
@@ -35,6 +57,7 @@ by themselves: it is for when you doubt that.`,
 		},
 	}
 	c.Flags().DurationVar(&wait, "wait", wait, "how long to wait for the end")
+	c.Flags().StringVar(&profile, "profile", profile, "auto: choose again how the directory is read")
 	return c
 }
 

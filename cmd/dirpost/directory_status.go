@@ -196,6 +196,9 @@ func (st *directoryStatus) report(w *tabwriter.Writer, r *directory.Report) {
 	if s := r.Status; s != nil && s.Mode != "" {
 		fmt.Fprintf(w, "followed\tby %s, woken by %s, deletions are %s; %s\n", s.Mode, s.Wake, s.Deletions, s.Server)
 	}
+	if s := r.Status; s != nil && s.Profile != "" {
+		fmt.Fprintf(w, "read as\t%s: %s\n", s.Profile, s.ProfileWhy)
+	}
 	t := st.s.Tallies()[r.Name]
 	fmt.Fprintf(w, "entries\t%d people, %d shared, %d rooms, %d groups, %d contacts, %d elsewhere, %d domains; %d have left and their mail is kept\n",
 		t.Of(directory.KindPerson), t.Of(directory.KindShared), t.Of(directory.KindRoom), t.Of(directory.KindList),

@@ -138,6 +138,7 @@ func (d *doctor) directory(ctx context.Context, name string) {
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
+	d.file.recall(ctx, client, slog.New(slog.DiscardHandler))
 	if err := d.file.setMachine(ctx, client, slog.New(slog.DiscardHandler)); err != nil {
 		d.bad("directory "+name, "'dirpost join status' says more", err)
 		return

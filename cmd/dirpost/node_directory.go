@@ -225,6 +225,7 @@ func (n *node) buildDirectory(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		client.Remember(directory.Profiles{DB: n.db})
 		n.closers = append(n.closers, client.Close)
 		n.register(client.Collectors()...)
 		n.verifiers[name] = client

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"dirpost/directory"
 	"dirpost/directory/join"
 	"dirpost/directory/ldap"
 	"dirpost/internal/bus"
@@ -65,11 +66,39 @@ func (f *File) commandClient(ctx context.Context, name string, log *slog.Logger)
 	if err != nil {
 		return nil, err
 	}
+	f.recall(ctx, client, log)
 	if err := f.setMachine(ctx, client, log); err != nil {
 		client.Close()
 		return nil, err
 	}
 	return client, nil
+}
+
+// recalled is the profile that the nodes read a directory by. A command chooses by
+// itself where there is none, and remembers nothing.
+type recalled directory.Profile
+
+// Profile implements ldap.Profiles.
+func (r recalled) Profile(context.Context, string) (directory.Profile, error) {
+	return directory.Profile(r), nil
+}
+
+// Keep implements ldap.Profiles.
+func (r recalled) Keep(_ context.Context, _, name, why, _ string) (directory.Profile, error) {
+	return directory.Profile{Name: name, Why: why}, nil
+}
+
+// recall tells the client of a command how the nodes read the directory. Without a
+// database it looks for itself, as a first node would.
+func (f *File) recall(ctx context.Context, client *ldap.Client, log *slog.Logger) {
+	db, err := openDatabase(ctx, f, log)
+	if err != nil {
+		return
+	}
+	defer db.Close()
+	if p, err := (directory.Profiles{DB: db}).Profile(ctx, client.Name()); err == nil {
+		client.Remember(recalled(p))
+	}
 }
 
 // setMachine tells the client of a command the account in the domain, where it has

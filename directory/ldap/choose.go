@@ -13,7 +13,7 @@ import (
 
 // Source returns the change source of the directory, by Config.Follow.
 func (c *Client) Source(log *slog.Logger) directory.Source {
-	b := base{client: c, mapper: c.mapping, log: log.With("directory", c.cfg.Name)}
+	b := base{client: c, log: log.With("directory", c.cfg.Name)}
 	if c.cfg.Follow == FollowAuto {
 		return &chosen{base: b}
 	}
@@ -122,7 +122,7 @@ func (c *chosen) choose(ctx context.Context) (follow string, err error) {
 // byGUID reports whether the identifier is objectGUID, by which DirSync names
 // entries.
 func (b *base) byGUID() error {
-	if id := b.mapper.fields["id"]; len(id) == 0 || id[0].attribute != "objectguid" {
+	if id := b.mapper().fields["id"]; len(id) == 0 || id[0].attribute != "objectguid" {
 		return errors.New(`follow = "dirsync" wants objectGUID as identifier: drop mapping.id, or set follow = "poll"`)
 	}
 	return nil

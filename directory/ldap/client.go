@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-ldap/ldap/v3"
@@ -20,10 +21,11 @@ type Client struct {
 	read   *pool // bound as the service account
 	bind   *pool // bound as whoever logged in last
 
-	referred sync.Once  // a referral has been mentioned
-	mapping  *mapper    // replaced in place by learn, before any connection is given out
-	learning sync.Mutex // guards learned, and filling in mapping
-	learned  *Choice    // nil: no server was reached yet
+	referred sync.Once              // a referral has been mentioned
+	mapping  atomic.Pointer[mapper] // replaced by learn
+	learning sync.Mutex             // guards learned, and held while the mapping is settled
+	profiles Profiles               // nil: nobody remembers
+	learned  *Choice                // nil: no server was reached yet
 
 	lockouts lockoutRules
 }
@@ -45,7 +47,8 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{cfg: cfg, dialer: d, mapping: m}
+	c := &Client{cfg: cfg, dialer: d}
+	c.mapping.Store(m)
 	c.read = newPool(cfg.ReadConnections, d, c.protection(), c.bindService)
 	// Passwords of people travel by TLS alone, whatever the account does.
 	c.bind = newPool(cfg.BindConnections, d, byTLS, nil)
@@ -207,9 +210,7 @@ func (c *Client) bindAs(ctx context.Context, nc *conn, dn, password string) (*ld
 // isAD reports whether the directory is Active Directory, as far as that is known
 // yet.
 func (c *Client) isAD() bool {
-	c.learning.Lock()
-	defer c.learning.Unlock()
-	return c.mapping.profile.ad
+	return c.mapping.Load().profile.ad
 }
 
 // broken reports whether a connection cannot be used after err: anything that

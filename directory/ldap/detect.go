@@ -4,14 +4,32 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/go-ldap/ldap/v3"
+
+	"dirpost/directory"
 )
+
+// Profiles remembers which profile was chosen for a directory. What counts is what
+// it says: several nodes may choose at once.
+type Profiles interface {
+	// Profile returns the choice, the zero value for none.
+	Profile(ctx context.Context, directory string) (directory.Profile, error)
+	// Keep takes a choice in place of the one of before, and returns what counts.
+	Keep(ctx context.Context, directory, name, why, before string) (directory.Profile, error)
+}
+
+// Remember has what Preset "auto" chooses remembered, so that all processes read the
+// directory alike. Call it before anything else; without it each process chooses
+// anew.
+func (c *Client) Remember(p Profiles) { c.profiles = p }
 
 // Choice is which profile a directory is read with, and why.
 type Choice struct {
 	Profile string
 	Why     string
+	At      time.Time // when that was chosen, zero: now, or by the configuration
 	// Notes are for the administrator: sources that the server does not know, or
 	// whose unit is not known.
 	Notes []string
@@ -88,13 +106,11 @@ func (c *Client) learn(ctx context.Context, nc *conn) error {
 	if err != nil {
 		return fmt.Errorf("directory %q: %w", c.cfg.Name, err)
 	}
-	p, why := profileOf(c.cfg.Preset), "the configuration says so"
-	if p == nil {
-		p, why, err = detect(s, func(class string) (bool, error) { return c.hasEntries(ctx, nc, class) })
-		if err != nil {
-			return fmt.Errorf("directory %q: %w", c.cfg.Name, err)
-		}
+	choice, err := c.chooseProfile(ctx, nc, s)
+	if err != nil {
+		return fmt.Errorf("directory %q: %w", c.cfg.Name, err)
 	}
+	p := profileOf(choice.Profile)
 	m, notes, err := compile(c.cfg, p, s)
 	if err != nil {
 		return fmt.Errorf("directory %q, read as %s: %w", c.cfg.Name, p.name, err)
@@ -104,13 +120,100 @@ func (c *Client) learn(ctx context.Context, nc *conn) error {
 			return fmt.Errorf("directory %q: %w", c.cfg.Name, err)
 		}
 	}
-	*c.mapping = *m // who looks at it has a connection, and so came by here
-	c.learned = &Choice{Profile: p.name, Why: why, Notes: notes}
-	c.cfg.Log.Info("directory is read", "directory", c.cfg.Name, "profile", p.name, "why", why)
-	for _, note := range notes {
+	c.mapping.Store(m)
+	choice.Notes = append(choice.Notes, notes...)
+	c.learned = choice
+	c.cfg.Log.Info("directory is read", "directory", c.cfg.Name, "profile", p.name, "why", choice.Why)
+	for _, note := range choice.Notes {
 		c.cfg.Log.Warn("directory holds something that is not read", "directory", c.cfg.Name, "note", note)
 	}
 	return nil
+}
+
+// chooseProfile says by which profile the directory is read: the configuration's,
+// else the one that was chosen once, else what detect finds. What it went by may be
+// gone, as when the last mail list is deleted, and the others are still to be read
+// as before; only a server of another kind has to be chosen for anew.
+func (c *Client) chooseProfile(ctx context.Context, nc *conn, s *schema) (*Choice, error) {
+	if p := profileOf(c.cfg.Preset); p != nil {
+		return &Choice{Profile: p.name, Why: "the configuration says so"}, nil
+	}
+	var before directory.Profile
+	if c.profiles != nil {
+		var err error
+		if before, err = c.profiles.Profile(ctx, c.cfg.Name); err != nil {
+			return nil, err
+		}
+	}
+	kept := profileOf(before.Name)
+	found, why, err := detect(s, func(class string) (bool, error) { return c.hasEntries(ctx, nc, class) })
+	switch {
+	case kept != nil && kept.ad == s.ad:
+		choice := &Choice{Profile: kept.name, Why: before.Why, At: before.At}
+		if err == nil && found != kept {
+			choice.Notes = append(choice.Notes, fmt.Sprintf("it would be read as %s if it were chosen today, since %s: 'dirpost directory sync --profile auto %s' does so", found.name, why, c.cfg.Name))
+		}
+		return choice, nil
+	case err != nil:
+		return nil, err
+	case c.profiles == nil:
+		return &Choice{Profile: found.name, Why: why}, nil
+	}
+	now, err := c.profiles.Keep(ctx, c.cfg.Name, found.name, why, before.Name)
+	if err != nil {
+		return nil, err
+	}
+	if profileOf(now.Name) == nil { // of another version, or forgotten at this moment
+		now = directory.Profile{Name: found.name, Why: why}
+	}
+	return &Choice{Profile: now.Name, Why: now.Why, At: now.At}, nil
+}
+
+// settle learns the profile again before the directory is followed, where what is
+// remembered is not what this process goes by: somebody has asked for another choice.
+func (c *Client) settle(ctx context.Context) error {
+	c.learning.Lock()
+	learned := c.learned
+	c.learning.Unlock()
+	if learned == nil || c.profiles == nil || profileOf(c.cfg.Preset) != nil {
+		return nil
+	}
+	before, err := c.profiles.Profile(ctx, c.cfg.Name)
+	if err != nil {
+		return err
+	}
+	if before.Name == learned.Profile {
+		return nil
+	}
+	nc, err := c.read.get(ctx)
+	if err != nil {
+		return err
+	}
+	c.learning.Lock()
+	c.learned = nil
+	c.learning.Unlock()
+	err = c.learn(ctx, nc)
+	c.read.put(nc, err)
+	return err
+}
+
+// profile is the choice that was made, nil for none yet.
+func (c *Client) profile() *Choice {
+	c.learning.Lock()
+	defer c.learning.Unlock()
+	return c.learned
+}
+
+// readAs says as what the directory is read, and why, "" while that is not known.
+func (c *Client) readAs() (profile, why string) {
+	choice := c.profile()
+	switch {
+	case choice == nil:
+		return "", ""
+	case choice.At.IsZero():
+		return choice.Profile, choice.Why
+	}
+	return choice.Profile, choice.Why + "; chosen " + choice.At.UTC().Format(time.DateOnly)
 }
 
 // names are all attributes and classes that a profile or the configuration may
@@ -174,7 +277,8 @@ func (c *Client) Choice(ctx context.Context) (Choice, error) {
 		return Choice{}, err
 	}
 	c.read.put(nc, nil)
-	c.learning.Lock()
-	defer c.learning.Unlock()
-	return *c.learned, nil
+	if choice := c.profile(); choice != nil {
+		return *choice, nil
+	}
+	return Choice{}, fmt.Errorf("directory %q is chosen anew, please try again", c.cfg.Name)
 }

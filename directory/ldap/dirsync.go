@@ -42,6 +42,7 @@ func (d *dirsync) Status() directory.SourceStatus {
 	defer d.mu.Unlock()
 	s := d.status
 	s.Servers = slices.Clone(s.Servers)
+	s.Profile, s.ProfileWhy = d.client.readAs()
 	for i, one := range d.urls {
 		s.Servers[i].Behind = d.replication.behind(one)
 	}
@@ -138,6 +139,9 @@ type dirsyncSession struct {
 func (d *dirsync) Follow(ctx context.Context, cookie []byte, emit func(context.Context, directory.Batch) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	if err := d.client.settle(ctx); err != nil {
+		return err
+	}
 	c, err := d.client.dialService(ctx)
 	if err != nil {
 		return err
@@ -350,7 +354,7 @@ func (s *dirsyncSession) changes(ctx context.Context) error {
 // deltaAttributes are those whose changes matter, and those by which a change of
 // the entry itself is known.
 func (s *dirsyncSession) deltaAttributes() []string {
-	return append(slices.Clone(s.mapper.attributes), "objectGUID", "name", "isDeleted")
+	return append(slices.Clone(s.mapper().attributes), "objectGUID", "name", "isDeleted")
 }
 
 // deltas asks for what has changed since the cookie, and moves the cookie on.

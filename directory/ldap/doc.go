@@ -49,9 +49,7 @@
 //
 // # Bugs
 //
-// The profile of Config.Preset "auto" is chosen when a process first reaches a
-// server, by which classes have entries: if those vanish, the next process may read
-// the directory by another one. A preset in the configuration stays. Of Kolab the
+// Of Kolab the
 // access rights of shared folders are not read, of qmail-ldap filtersender, of
 // Netscape mgrpAllowedDomain. Restrictions on who may send to a person, which
 // Exchange has as for lists, are read and not applied.

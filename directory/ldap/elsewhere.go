@@ -242,13 +242,13 @@ func (w *watcher) isNews(le *ldap.Entry, g objectGUID) bool {
 	}
 	now := time.Now()
 	here := snapshot.ByKey(w.key(g.id()))
-	there, _ := w.mapper.entry(le, g.id())
+	there, _ := w.mapper().entry(le, g.id())
 	return here != nil && there != nil && here.LoginState(now) != there.LoginState(now)
 }
 
 // rawAttributes are those of the mapping and of the password.
 func (b *base) rawAttributes() []string {
-	return append(append([]string(nil), b.mapper.attributes...), "pwdLastSet")
+	return append(append([]string(nil), b.mapper().attributes...), "pwdLastSet")
 }
 
 // readRaw reads entries by their identifiers.

@@ -68,7 +68,9 @@ func TestMapping(t *testing.T) {
 			m, err := newMapper(cfg)
 			must(t, err)
 			le := lines(string(text))
-			id, err := (&base{client: &Client{cfg: cfg}, mapper: m}).id(le)
+			c := &Client{cfg: cfg}
+			c.mapping.Store(m)
+			id, err := (&base{client: c}).id(le)
 			must(t, err)
 			e, problems := m.entry(le, id)
 			got, err := json.MarshalIndent(e, "", "\t")

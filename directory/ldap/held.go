@@ -60,8 +60,8 @@ func (d *dirsync) hold(g objectGUID, server string, h held) bool {
 // compareHeld says what a controller takes away from an entry that the followed one
 // has as here.
 func (b *base) compareHeld(here, there *ldap.Entry, id string) (h held, same bool) {
-	e, _ := b.mapper.entry(here, id)
-	o, _ := b.mapper.entry(there, id)
+	e, _ := b.mapper().entry(here, id)
+	o, _ := b.mapper().entry(there, id)
 	if e == nil || o == nil {
 		return held{}, e == o
 	}

@@ -32,7 +32,7 @@ func (c *Client) Read(ctx context.Context, log *slog.Logger, changes []LDIFChang
 	if _, err := c.Choice(ctx); err != nil { // the mapping must be settled
 		return Reading{}, err
 	}
-	b := base{client: c, mapper: c.mapping, log: log}
+	b := base{client: c, log: log}
 	nc, err := c.read.get(ctx)
 	if err != nil {
 		return Reading{}, err
@@ -96,7 +96,7 @@ func (r *Reading) add(b *base, le *ldap.Entry, known bool) {
 	if err != nil {
 		id = newID(directory.NormalizeDN(le.DN))
 	}
-	e, problems := b.mapper.entry(le, id)
+	e, problems := b.mapper().entry(le, id)
 	for _, p := range problems {
 		r.Problems = append(r.Problems, Problem{le.DN, p})
 	}

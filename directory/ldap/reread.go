@@ -151,21 +151,21 @@ func has(le *ldap.Entry, attribute string) bool {
 // below queues everything below a renamed or moved entry: it has another DN, and
 // the server does not say so.
 func (r *reread) below(ctx context.Context, g objectGUID) error {
-	return r.identifiers(ctx, fmt.Sprintf("<GUID=%x>", g[:]), r.mapper.filter)
+	return r.identifiers(ctx, fmt.Sprintf("<GUID=%x>", g[:]), r.mapper().filter)
 }
 
 // namedBy queues the entries that name dn.
 func (r *reread) namedBy(ctx context.Context, dn string) error {
 	var f strings.Builder
 	for _, field := range dnFields {
-		for _, s := range r.mapper.fields[field] {
+		for _, s := range r.mapper().fields[field] {
 			fmt.Fprintf(&f, "(%s=%s)", s.attribute, ldap.EscapeFilter(dn))
 		}
 	}
 	if f.Len() == 0 {
 		return nil
 	}
-	return r.identifiers(ctx, r.client.cfg.Base, "(&"+r.mapper.filter+"(|"+f.String()+"))")
+	return r.identifiers(ctx, r.client.cfg.Base, "(&"+r.mapper().filter+"(|"+f.String()+"))")
 }
 
 // dnFields are the logical fields whose values may be DNs.
@@ -224,7 +224,7 @@ func (r *reread) next(ctx context.Context) ([]directory.Change, error) {
 // read reads a part of the queue.
 func (r *reread) read(ctx context.Context, list []objectGUID) ([]directory.Change, error) {
 	req := r.request()
-	req.Filter = "(&" + anyGUID(list) + r.mapper.filter + ")"
+	req.Filter = "(&" + anyGUID(list) + r.mapper().filter + ")"
 	var b directory.Batch
 	found := make(map[objectGUID]struct{}, len(list))
 	err := r.pages(ctx, r.conn, req, func(entries []*ldap.Entry, _ bool) error {

@@ -68,7 +68,7 @@ func (c *Client) CheckSelf(ctx context.Context, e *directory.Entry, password str
 
 // askSelf asks on a connection that is bound as the person of e.
 func (c *Client) askSelf(ctx context.Context, nc *conn, e *directory.Entry) (SelfCheck, error) {
-	mapped := c.mapping.fieldsOf(e.Kind == directory.KindList)
+	mapped := c.mapping.Load().fieldsOf(e.Kind == directory.KindList)
 	if c.isAD() {
 		return c.askAllowed(ctx, nc, e.DN, mapped)
 	}

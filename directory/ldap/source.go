@@ -26,9 +26,11 @@ const (
 // base is what the sources share.
 type base struct {
 	client *Client
-	mapper *mapper
 	log    *slog.Logger
 }
+
+// mapper is the mapping by which the directory is read now.
+func (b *base) mapper() *mapper { return b.client.mapping.Load() }
 
 // Name implements directory.Source.
 func (b *base) Name() string { return b.client.cfg.Name }
@@ -36,13 +38,13 @@ func (b *base) Name() string { return b.client.cfg.Name }
 // request is the search for everything that mail should know of.
 func (b *base) request() *ldap.SearchRequest {
 	return ldap.NewSearchRequest(b.client.cfg.Base, ldap.ScopeWholeSubtree, ldap.NeverDerefAliases, 0, 0, false,
-		b.mapper.filter, b.mapper.attributes, nil)
+		b.mapper().filter, b.mapper().attributes, nil)
 }
 
 // change maps an entry. What cannot be read of it is logged; an entry that is
 // of no use to mail is gone, as far as mail goes.
 func (b *base) change(le *ldap.Entry, id string) directory.Change {
-	e, problems := b.mapper.entry(le, id)
+	e, problems := b.mapper().entry(le, id)
 	for i, p := range problems {
 		if i == 10 {
 			b.log.Warn("directory entry has more values that cannot be read", "dn", le.DN, "count", len(problems))
@@ -80,6 +82,9 @@ func (p *poller) Lag() time.Duration { return p.client.cfg.PollEvery }
 
 // Follow implements directory.Source. It has no use for a cookie.
 func (p *poller) Follow(ctx context.Context, _ []byte, emit func(context.Context, directory.Batch) error) error {
+	if err := p.client.settle(ctx); err != nil {
+		return err
+	}
 	for {
 		if err := p.compare(ctx, emit); err != nil {
 			return fmt.Errorf("compare directory %q: %w", p.Name(), err)
@@ -178,7 +183,7 @@ func (b *base) add(ctx context.Context, c *conn, batch *directory.Batch, le *lda
 
 // id returns the identifier of an entry that came without one in a control.
 func (b *base) id(le *ldap.Entry) (string, error) {
-	for _, s := range b.mapper.fields["id"] {
+	for _, s := range b.mapper().fields["id"] {
 		for _, v := range le.GetEqualFoldRawAttributeValues(s.attribute) {
 			return s.decode(string(v))
 		}

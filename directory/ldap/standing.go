@@ -23,7 +23,9 @@ func (s *standing) at(server string) {
 func (s *standing) status(c *Client, mode, wake, deletions string) directory.SourceStatus {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return directory.SourceStatus{Mode: mode, Wake: wake, Deletions: deletions, Server: s.server, Servers: c.directoryServers(s.server)}
+	out := directory.SourceStatus{Mode: mode, Wake: wake, Deletions: deletions, Server: s.server, Servers: c.directoryServers(s.server)}
+	out.Profile, out.ProfileWhy = c.readAs()
+	return out
 }
 
 // Status implements directory.Reporter.

@@ -32,6 +32,9 @@ func (s *syncrepl) Follow(ctx context.Context, cookie []byte, emit func(context.
 	cfg := s.client.cfg
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	if err := s.client.settle(ctx); err != nil {
+		return err
+	}
 	c, err := s.client.dialService(ctx)
 	if err != nil {
 		return err

@@ -15,7 +15,7 @@ const viewVersion = 3
 func (b *base) view() []byte {
 	cfg := b.client.cfg
 	h := sha256.New()
-	fmt.Fprintf(h, "%d %q %q %q %q %t %q %q %q %q", viewVersion, b.mapper.profile.name, cfg.Base, b.mapper.filter, b.mapper.netbios, cfg.AliasLogins, cfg.Mapping, b.mapper.attributes, b.mapper.facts, cfg.Rights)
+	fmt.Fprintf(h, "%d %q %q %q %q %t %q %q %q %q", viewVersion, b.mapper().profile.name, cfg.Base, b.mapper().filter, b.mapper().netbios, cfg.AliasLogins, cfg.Mapping, b.mapper().attributes, b.mapper().facts, cfg.Rights)
 	return h.Sum(nil)[:viewSize]
 }
 
