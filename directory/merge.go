@@ -169,6 +169,7 @@ func keep(e, old *Entry, field string) {
 		e.SID = old.SID
 	case "primary_group":
 		e.PrimaryGroup = old.PrimaryGroup
+	case "certificate": // one that was taken away must not go on opening a mailbox
 	case "x500":
 		keepList(&e.X500, old.X500)
 	default:

@@ -11,7 +11,7 @@ import (
 
 // packVersion is the first octet of a packed entry. A field is added at the
 // end, with the next number here, and Unpack goes on reading what is older.
-const packVersion = 4
+const packVersion = 5
 
 // errPacked reports octets that are no packed entry.
 var errPacked = errors.New("damaged directory entry")
@@ -59,6 +59,7 @@ func (e *Entry) pack() string {
 	p.version2(e)
 	p.version3(e)
 	p.version4(e)
+	p.strs(e.Certificates) // version 5
 	return string(p)
 }
 
@@ -151,6 +152,9 @@ func unpack(s string) (*Entry, error) {
 		for i := range e.Former {
 			e.Former[i].Lost = fromUnixNano(u.num())
 		}
+	}
+	if s[0] >= 5 {
+		e.Certificates = u.strs()
 	}
 	if u.bad || u.s != "" || e.Key == "" {
 		return nil, errPacked

@@ -58,6 +58,7 @@ const (
 	byPrimary           // primaryName
 	byReference         // DN -> entries that name it in another way
 	byFormer            // envelope.Address.Key, of what an entry had, and of who has left
+	byCertificate       // CertificateNames
 )
 
 // shard is a part of the table, sorted by hash.
@@ -303,7 +304,7 @@ func (e *Entry) names() iter.Seq2[index, string] {
 		for _, list := range [...]struct {
 			index index
 			names []string
-		}{{byLogin, e.Logins}, {byMember, e.Members}, {byAccess, e.Access}, {byX500, e.X500}, {byMemberLogin, e.MemberLogins}} {
+		}{{byLogin, e.Logins}, {byMember, e.Members}, {byAccess, e.Access}, {byX500, e.X500}, {byMemberLogin, e.MemberLogins}, {byCertificate, e.Certificates}} {
 			for _, name := range list.names {
 				if !yield(list.index, name) {
 					return
@@ -350,6 +351,8 @@ func (e *Entry) has(i index, name string) bool {
 		return e.SID == name
 	case byX500:
 		return slices.Contains(e.X500, name)
+	case byCertificate:
+		return slices.Contains(e.Certificates, name)
 	case byReference:
 		for dn := range e.references() {
 			if dn == name {

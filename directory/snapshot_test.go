@@ -23,7 +23,7 @@ func TestPack(t *testing.T) {
 		Moderators: []string{"cn=m"}, ForwardTo: []string{"cn=f"}, Barred: []string{"cn=b"}, MemberLogins: []string{"a"}, Queries: []string{"ldap:///dc=x??sub?(l=y)"},
 		Facts: []string{"l=y"}, MaxReceive: 1, MaxSend: 2, Former: []Former{{addr("f@corp.example"), time.Unix(2e9, 0).UTC(), time.Unix(1e9, 0).UTC()}},
 		Claims: []Claim{{addr("b@corp.example"), time.Unix(1e9, 1).UTC()}}, Gone: time.Unix(3, 0).UTC(),
-		Unreadable: []string{"quota"}, Origins: []string{"quota=mailQuota"},
+		Unreadable: []string{"quota"}, Origins: []string{"quota=mailQuota"}, Certificates: []string{"ski:01"},
 	}
 	for _, e := range append(corpEntries(), full) {
 		got, err := Unpack(e.Pack())
@@ -61,6 +61,7 @@ func TestUnpackVersion1(t *testing.T) {
 		added.version2(&Entry{})
 		added.version3(&Entry{})
 		added.version4(&Entry{})
+		added.strs(nil) // version 5
 		if !bytes.HasSuffix(p, added) {
 			t.Fatalf("%s: fields of later versions are not at the end", e.Key)
 		}

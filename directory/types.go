@@ -130,6 +130,8 @@ type Entry struct {
 
 	ForwardTo []string // DNs by NormalizeDN, or addresses by MailName: like Forward, by entry
 
+	Certificates []string // certificates that log in as it, by names of CertificateNames
+
 	// What the feeder keeps beside what the directory says now.
 	Former []Former  // addresses that the entry had, and has no more
 	Claims []Claim   // addresses that it has not always had

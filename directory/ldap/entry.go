@@ -89,6 +89,7 @@ func (r *reading) mailObject(e *directory.Entry) {
 	switch e.Kind {
 	case directory.KindPerson:
 		r.logins(e)
+		e.Certificates = r.all("certificate")
 		e.Services = r.services()
 	case directory.KindList:
 		r.list(e)

@@ -69,6 +69,7 @@ func Fields() []Field {
 		{"send_as", "DNs that may send as it; all", Power},
 		{"on_behalf", "DNs or addresses that may send on its behalf; all", Power},
 		{"sid", "security identifier; first", Power},
+		{"certificate", "certificates that log in as the person, besides by sid; all", Power},
 		{"primary_group", "SID, or relative identifier, of the group that does not list the person; first", Power},
 		{"domain", "mail domains that the entry makes ours; all", Power},
 		{"modified", "time of the last change, as fine as there is; the latest", Harmless},

@@ -34,6 +34,19 @@ func x500Address(v string) (string, error) {
 	return text(address)
 }
 
+// certificateMapping takes the values of altSecurityIdentities that name one
+// certificate. The weak forms say nothing to us, however many a domain may have.
+func certificateMapping(v string) (string, error) {
+	name, err := directory.CertificateName(v)
+	if errors.Is(err, directory.ErrWeakMapping) {
+		return "", nil
+	}
+	return name, err
+}
+
+// certificateWhole takes the certificates of userCertificate;binary.
+func certificateWhole(v string) (string, error) { return directory.CertificateOf([]byte(v)) }
+
 // uuidText takes a UUID as text, in any of the ways directories write it.
 func uuidText(v string) (string, error) {
 	raw, err := hex.DecodeString(strings.ReplaceAll(v, "-", ""))

@@ -20,6 +20,7 @@ var profileAD = &profile{
 		"list_policy":   {"info:policy", "extensionName:policy"},
 		"owner":         {"managedBy"},
 		"sid":           {"objectSid:sid"},
+		"certificate":   {"altSecurityIdentities:certificate-mapping"},
 		"primary_group": {"primaryGroupID:rid"},
 		"modified":      {"whenChanged:time", "pwdLastSet:filetime"},
 	},
