@@ -134,6 +134,7 @@ var homes = []home{
 	{"github.com/jcmturner/gokrb5/v8", []string{"internal/gssapi"}, false, "messages and cryptography of Kerberos; its client takes no context"},
 	{"github.com/jcmturner/gofork", []string{"internal/gssapi"}, false, "the encoding of gokrb5's types"},
 	{"github.com/xdg-go/scram", []string{"auth/sasl"}, true, "the messages of SCRAM; its client in tests"},
+	{"github.com/go-jose/go-jose/v4", []string{"auth/oauth", "internal/testenv"}, true, "signatures and keys of tokens; the issuer of tests"},
 	{"github.com/miekg/dns", []string{"internal/resolver", "internal/testenv", "cmd/dirpost"}, true, "one resolver; the DNS server of tests; record syntax in dns records"},
 	{"github.com/spf13/cobra", []string{"cmd/dirpost"}, false, "the command line"},
 	{"github.com/cpuguy83/go-md2man/v2", nil, false, "manual pages, by way of cobra"},
