@@ -231,6 +231,28 @@ func (s *Store) Config() *tls.Config {
 	}
 }
 
+// Asking is Config for listeners whose clients may show a certificate. It is asked
+// for and never insisted on, and not judged here: whoever lets somebody in by it
+// does that (tls.RequestClientCert). Clients are told the authorities whose
+// certificates are of use, as they are at that moment. That a client has the key of
+// its certificate is proved in any case.
+func (s *Store) Asking(authorities func() *x509.CertPool) *tls.Config {
+	c := s.Config()
+	c.ClientAuth = tls.RequestClientCert
+	now := c.Clone()
+	now.GetConfigForClient = nil
+	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if _, err := s.present(hello); err != nil {
+			return nil, err
+		}
+		// The keys of session tickets stay those of c (crypto/tls).
+		one := now.Clone()
+		one.ClientCAs = authorities()
+		return one, nil
+	}
+	return c
+}
+
 // A Presenter is a connection below TLS that wants to know which certificate its
 // client is shown: crypto/tls does not tell, and channel bindings need it
 // (RFC 5929 §4).

@@ -3,6 +3,7 @@ package tlsconf
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
 	"log/slog"
 	"net"
@@ -167,4 +168,67 @@ func TestPresent(t *testing.T) {
 			b.Close()
 		}
 	}
+}
+
+// A client is asked for a certificate and need not have one; what it shows is not
+// judged here, but that it has the key is.
+func TestAsking(t *testing.T) {
+	t.Parallel()
+	s := open(t, testenv.Certificate(t, "mail.corp.example"))
+	ca := testenv.NewPeopleCA(t, pkix.Name{CommonName: "CORP-CA"})
+	pool := x509.NewCertPool()
+	pool.AddCert(ca.Certificate)
+	ours, stranger := ca.Issue("alice", nil), testenv.NewPeopleCA(t, pkix.Name{CommonName: "OTHER"}).Issue("mallory", nil)
+	stolen := ours.TLS
+	stolen.PrivateKey = stranger.TLS.PrivateKey
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		for name, tt := range map[string]struct {
+			cert *tls.Certificate
+			want int // certificates that the server sees, -1: the handshake fails
+		}{"none": {nil, 0}, "ours": {&ours.TLS, 1}, "a stranger's": {&stranger.TLS, 1}, "without its key": {&stolen, -1}} {
+			a, b := wire(t)
+			server := tls.Server(b, s.Asking(func() *x509.CertPool { return pool }))
+			done := make(chan error, 1)
+			go func() { done <- server.Handshake() }()
+			told := 0
+			client := tls.Client(a, &tls.Config{InsecureSkipVerify: true, MaxVersion: version, GetClientCertificate: func(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+				told = len(info.AcceptableCAs)
+				if tt.cert == nil {
+					return &tls.Certificate{}, nil
+				}
+				return tt.cert, nil
+			}})
+			go func() { // reads what the server says after its part
+				_ = client.Handshake()
+				_, _ = client.Read(make([]byte, 1))
+			}()
+			err := <-done
+			if got := len(server.ConnectionState().PeerCertificates); (err == nil) != (tt.want >= 0) || err == nil && got != tt.want {
+				t.Errorf("%x %s: %d certificates, %v", version, name, got, err)
+			}
+			if told != 1 {
+				t.Errorf("%x %s: told of %d authorities", version, name, told)
+			}
+			b.Close()
+			a.Close()
+		}
+	}
+}
+
+// wire returns the two ends of a connection that, other than net.Pipe, holds what
+// nobody reads yet: both sides of a handshake that fails write at once.
+func wire(t *testing.T) (client, server net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if client, err = net.Dial("tcp", l.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	if server, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	return client, server
 }
