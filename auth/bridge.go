@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"dirpost/auth/apppassword"
+	"dirpost/auth/certificate"
 	"dirpost/auth/krb5"
+	"dirpost/auth/oauth"
 	"dirpost/auth/permit"
 	"dirpost/auth/sasl"
 	"dirpost/directory"
@@ -40,6 +42,10 @@ type Parts struct {
 	// Permits are taken before a password goes to a directory, so that guesses lock
 	// nobody out there. nil: only this node's memory stands before it.
 	Permits *permit.Counter
+	// Tokens judges the access tokens of issuers that are trusted.
+	Tokens *oauth.Verifier
+	// Certificates finds the people of client certificates.
+	Certificates *certificate.Mapper
 }
 
 // Bridge turns credentials into identities, for every protocol alike.
@@ -132,12 +138,19 @@ type exchange struct {
 	server server
 	over   bool
 	id     *Identity
+	// refused is how the exchange ends once the client has answered the challenge
+	// that told it why.
+	refused error
 }
 
 // Next implements Exchange.
 func (x *exchange) Next(ctx context.Context, response []byte) (challenge []byte, done bool, err error) {
 	if x.over {
 		return nil, false, ErrMalformed
+	}
+	if x.refused != nil {
+		x.over = true
+		return nil, false, x.refused
 	}
 	x.a.start = x.b.now()
 	if len(response) > sasl.MaxResponse {
@@ -153,7 +166,12 @@ func (x *exchange) Next(ctx context.Context, response []byte) (challenge []byte,
 		x.a.reason = "malformed"
 		err = envelope.Because(ErrMalformed.Status, err)
 	}
+	why, tells := challenge, err != nil && challenge != nil
 	if x.id, err = x.b.enter(ctx, x.c, x.a, err); err != nil {
+		if tells {
+			x.over, x.refused = false, err
+			return why, false, nil
+		}
 		return nil, false, err
 	}
 	return challenge, true, nil

@@ -40,6 +40,7 @@ type attempt struct {
 	start  time.Time        // when the last response came
 	entry  *directory.Entry // who it is about; who it is, once the proof was right
 	proof  Proof
+	until  time.Time             // when the proof ends and the session with it; zero: never
 	app    *apppassword.Password // which one, with ProofAppPassword
 	reason string                // class, for the audit only
 	how    string                // "bind", "memory", or "" when the directory was not asked
@@ -120,7 +121,7 @@ func (b *Bridge) admit(c Conn, a *attempt) (*Identity, error) {
 	}
 	id := &Identity{
 		Person: as.Key, Address: as.Primary, Name: as.DisplayName, Authcid: a.authcid, Actor: e.Key,
-		Mechanism: a.mech, Proof: a.proof, Notice: a.notice,
+		Mechanism: a.mech, Proof: a.proof, Until: a.until, Notice: a.notice,
 	}
 	if a.app != nil {
 		id.AppPassword = a.app.ID

@@ -28,7 +28,9 @@ type server interface {
 	// Done means that the attempt has in entry whose proof was right, in proof of
 	// what kind it was, and in authcid and authzid what was said. An error ends the
 	// exchange: one of this package, sasl.ErrMalformed, or a temporary one, with the
-	// attempt's reason for the audit.
+	// attempt's reason for the audit. With a challenge beside the error, the client is
+	// sent that and must answer before the exchange fails (RFC 7628 §3.2.3); Next is
+	// not called again.
 	Next(ctx context.Context, response []byte) (challenge []byte, done bool, err error)
 }
 
@@ -37,11 +39,15 @@ type server interface {
 // for both (offered).
 func mechanisms() []mechanism {
 	return []mechanism{
+		{sasl.External, (*Bridge).takesCertificate, startExternal},    // RFC 4422 §A, for a certificate that is somebody's
 		{gssapiName, (*Bridge).takesTickets, startGSSAPI},             // RFC 4752
 		{sasl.ScramSHA256Plus, (*Bridge).offersScramPlus, startScram}, // RFC 7677
 		{sasl.ScramSHA256, (*Bridge).offersScram, startScram},         // RFC 7677
 		{sasl.Plain, (*Bridge).takesPasswords, startPassword},         // RFC 4616
 		{sasl.Login, (*Bridge).takesPasswords, startPassword},         // draft-murchison-sasl-login
+		// Only a client that was given a token asks for these, wherever they stand.
+		{sasl.OAuthBearer, (*Bridge).takesTokens, startToken}, // RFC 7628
+		{sasl.XOAuth2, (*Bridge).takesTokens, startToken},     // as Google and Microsoft describe it
 	}
 }
 

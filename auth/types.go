@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"log/slog"
 	"net/netip"
+	"time"
 	"unicode/utf8"
 
 	"dirpost/auth/apppassword"
@@ -31,6 +32,8 @@ type Identity struct {
 	// AppPassword is the one that was used, 0 for any other proof: the session ends
 	// with it.
 	AppPassword apppassword.ID
+	// Until is when the proof ends and the session with it; zero: never.
+	Until time.Time
 	// Notice is what the directory said of the password, nil for nothing.
 	Notice *directory.Notice
 }

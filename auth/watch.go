@@ -12,7 +12,7 @@ import (
 type watch struct {
 	id    *Identity
 	f     func(reason string)
-	timer *time.Timer // end of the account
+	timer *time.Timer // end of the account, or of the proof
 }
 
 // isOnBehalf reports whether somebody else acts as the person.
@@ -29,9 +29,9 @@ func (w *watch) keys() []directory.Key {
 // Watch calls f once when the person of id may no longer be logged in:
 // disabled, expired, gone from the directory, or logged out (LogOut); when somebody
 // else acts as the person, also when that one may no longer; and when the app
-// password of id is revoked or expires. A lockout or a password that is due for
-// change closes no session. f must not block. If the person is out already, f is
-// called before Watch returns.
+// password of id is revoked or expires, or another proof ends (Identity.Until). A
+// lockout or a password that is due for change closes no session. f must not block.
+// If the person is out already, f is called before Watch returns.
 func (b *Bridge) Watch(id *Identity, f func(reason string)) (cancel func()) {
 	w := &watch{id: id, f: f}
 	b.mu.Lock()
@@ -123,8 +123,8 @@ func (b *Bridge) changed(s *directory.Snapshot, keys []directory.Key) {
 	}
 }
 
-// check tells the watches that a person matters to if s says that they are out, and
-// else comes back when the account ends.
+// check tells the watches that a person matters to if s says that they are out, or if
+// their proof has ended, and else comes back when the account or the proof ends.
 func (b *Bridge) check(s *directory.Snapshot, person directory.Key) {
 	now := b.now()
 	b.mu.Lock()
@@ -157,17 +157,28 @@ func (b *Bridge) check(s *directory.Snapshot, person directory.Key) {
 		if w.id.isOnBehalf() {
 			prover = w.id.Actor
 		}
+		if until := w.id.Until; reason == "" && !until.IsZero() && !now.Before(until) {
+			reason, reasons[w] = "token or certificate expired", "token or certificate expired"
+		}
 		if reason != "" {
 			tell = append(tell, w)
 			b.dropLocked(w)
-		} else if e := s.ByKey(prover); !e.Expires.IsZero() {
-			w.timer = time.AfterFunc(e.Expires.Sub(now), func() { b.check(b.live.Snapshot(), prover) })
+		} else if end := earlier(s.ByKey(prover).Expires, w.id.Until); !end.IsZero() {
+			w.timer = time.AfterFunc(end.Sub(now), func() { b.check(b.live.Snapshot(), prover) })
 		}
 	}
 	b.mu.Unlock()
 	for _, w := range tell {
 		w.f(reasons[w])
 	}
+}
+
+// earlier returns the earlier of two times, of which zero ones count as never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // out says why a person may not be logged in, "" if they may.
