@@ -157,9 +157,11 @@ type AuthSection struct {
 	OutsidePasswordGroups []string `toml:"outside_password_groups"`
 	Masters               []string `toml:"masters"`
 
-	Kerberos     KerberosSection     `toml:"kerberos"`
-	Permits      PermitsSection      `toml:"permits"`
-	AppPasswords AppPasswordsSection `toml:"app_passwords"`
+	Kerberos     KerberosSection           `toml:"kerberos"`
+	Permits      PermitsSection            `toml:"permits"`
+	AppPasswords AppPasswordsSection       `toml:"app_passwords"`
+	OAuth        []OAuthSection            `toml:"oauth"`
+	Certificates ClientCertificatesSection `toml:"certificates"`
 }
 
 // TLSSection is [tls].
@@ -426,6 +428,8 @@ func (f *File) validate() error {
 		bad("auth.app_passwords", "%v", err)
 	}
 	errs = append(errs, f.validateDirectories()...)
+	errs = append(errs, f.validateIssuers()...)
+	errs = append(errs, f.validateClientCertificates()...)
 	errs = append(errs, f.validateListeners()...)
 	errs = append(errs, f.validateACME()...)
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, f.Log.Level) {
@@ -540,6 +544,9 @@ func (f *File) checkFiles() error {
 		if d.Bind == ldap.BindGSSAPI {
 			secrets = append(secrets, d.Keytab)
 		}
+	}
+	for _, o := range f.Auth.OAuth {
+		secrets = append(secrets, o.ClientSecret)
 	}
 	for _, s := range secrets {
 		if _, err := s.Resolve(); err != nil {

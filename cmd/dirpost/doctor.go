@@ -87,6 +87,8 @@ func (d *doctor) examine(ctx context.Context, std streams) {
 		d.directory(ctx, name)
 	}
 	d.doors()
+	d.issuers(ctx)
+	d.clientCertificates(ctx)
 	d.listeners(ctx)
 	db, err := postgres.Open(ctx, d.file.databaseConfig(), log)
 	if err != nil {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"dirpost/auth"
+	"dirpost/auth/certificate"
 	"dirpost/auth/krb5"
 	"dirpost/directory"
 	"dirpost/internal/acme"
@@ -51,8 +51,9 @@ type node struct {
 	metrics    *prometheus.Registry
 	events     event.Sink
 	db         *postgres.DB
-	tls        *tlsconf.Store // nil: no certificates
-	acme       *acme.Manager  // nil: certificates are files
+	tls        *tlsconf.Store      // nil: no certificates
+	acme       *acme.Manager       // nil: certificates are files
+	clients    *certificate.Mapper // nil: clients are not asked for theirs
 	bus        *bus.Bus
 	live       *directory.Live
 	feeder     *directory.Feeder
@@ -170,10 +171,14 @@ func (n *node) buildTLS(ctx context.Context) (err error) {
 
 // reloadCertificates reads the certificate files again.
 func (n *node) reloadCertificates() error {
-	if n.tls == nil {
-		return nil
+	var errs []error
+	if n.tls != nil {
+		errs = append(errs, n.tls.Reload())
 	}
-	return n.tls.Reload()
+	if n.clients != nil {
+		errs = append(errs, n.clients.Reload())
+	}
+	return errors.Join(errs...)
 }
 
 func (n *node) buildStore(context.Context) error {
@@ -215,15 +220,13 @@ func (n *node) authParts(context.Context) (auth.Parts, error) {
 	if parts.Permits, err = n.permits(); err != nil {
 		return parts, err
 	}
-	return parts, nil
-}
-
-// tlsConfig is nil where there are no certificates.
-func (n *node) tlsConfig() *tls.Config {
-	if n.tls == nil {
-		return nil
+	if err := n.addTokens(&parts); err != nil {
+		return parts, err
 	}
-	return n.tls.Config()
+	if err := n.addCertificates(&parts); err != nil {
+		return parts, err
+	}
+	return parts, nil
 }
 
 // serveFunc serves on one socket until its context ends.
@@ -295,7 +298,7 @@ func (n *node) retrieval(protocol string, handler mra.Handler) func(*ListenerSec
 			}
 		}
 	}
-	s := mra.NewServer(protocol, c, n.tlsConfig(), handler, n.log)
+	s := mra.NewServer(protocol, c, n.tlsConfig(protocol), handler, n.log)
 	n.register(s.Collectors()...)
 	return func(l *ListenerSection) (serveFunc, error) {
 		implicit := l.TLS == "implicit"
@@ -311,7 +314,7 @@ func (n *node) smtp(l *ListenerSection, role smtpd.Role) (serveFunc, error) {
 	for _, p := range l.Proxies {
 		c.Proxies = append(c.Proxies, netip.MustParsePrefix(p)) // checked by validate
 	}
-	deps := smtpd.Deps{Door: smtpd.IntakeDoor(n.door), TLS: n.tlsConfig(), Metrics: n.smtpd, Events: n.events, Log: n.log}
+	deps := smtpd.Deps{Door: smtpd.IntakeDoor(n.door), TLS: n.tlsConfig(l.Protocol), Metrics: n.smtpd, Events: n.events, Log: n.log}
 	if l.TLS == "off" {
 		deps.TLS = nil
 	}
