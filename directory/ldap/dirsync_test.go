@@ -168,6 +168,13 @@ func TestDirSyncChanges(t *testing.T) {
 	both("enabled", func(s *directory.Snapshot) bool {
 		return s.ByAddress(addr(u.address("bob"))).Login == directory.StateActive
 	})
+	modify(t, u.Conn, bob, "altSecurityIdentities", "X509:<SKI>ABCD"+u.name[1:5])
+	claimed := func(s *directory.Snapshot) *directory.Entry { return s.ByCertificate("ski:abcd" + u.name[1:5]) }
+	both("a certificate mapped", func(s *directory.Snapshot) bool {
+		return claimed(s) != nil && claimed(s).Key == s.ByAddress(addr(u.address("bob"))).Key
+	})
+	modify(t, u.Conn, bob, "altSecurityIdentities", "X509:<RFC822>"+u.address("bob"))
+	both("the mapping weakened", func(s *directory.Snapshot) bool { return claimed(s) == nil })
 	u.members(list, false, bob)
 	both("a member less", u.memberIs("list", alice, carol))
 	u.members(list, true, bob)
