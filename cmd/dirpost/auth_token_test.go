@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"net/http"
 	"os"
@@ -89,15 +88,11 @@ func TestTokenIssuerAway(t *testing.T) {
 		t.Errorf("%v: %s", err, out)
 	}
 	s.login("alice")
-	var report bytes.Buffer
-	std := streams{strings.NewReader(""), &report, &report}
-	if code := run(t.Context(), []string{"--config", s.config, "doctor"}, std); code != 1 || !strings.Contains(report.String(), "issuer "+issuer.URL) {
-		t.Errorf("doctor says %d: %s", code, &report)
+	if report := s.command(1, "doctor"); !strings.Contains(report, "issuer "+issuer.URL) || !strings.Contains(report, "502") {
+		t.Errorf("doctor says %s", report)
 	}
 	issuer.Handle(nil)
-	report.Reset()
-	run(t.Context(), []string{"--config", s.config, "doctor"}, std)
-	if !strings.Contains(report.String(), "1 keys") {
-		t.Errorf("doctor says %s", &report)
+	if report := s.command(2, "doctor"); !strings.Contains(report, "1 keys") {
+		t.Errorf("doctor says %s", report)
 	}
 }
