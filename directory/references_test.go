@@ -48,7 +48,7 @@ func TestReferrers(t *testing.T) {
 // TestReferrersOfEveryField: a field that is added and holds DNs is looked at.
 func TestReferrersOfEveryField(t *testing.T) {
 	t.Parallel()
-	other := []string{"Logins", "Services", "Domains", "X500", "MemberLogins", "Queries", "Facts", "Unreadable", "Origins"}
+	other := []string{"Logins", "Services", "Domains", "X500", "MemberLogins", "Queries", "Facts", "Unreadable", "Origins", "Certificates"}
 	fields := reflect.TypeFor[Entry]()
 	for i := range fields.NumField() {
 		f := fields.Field(i)
