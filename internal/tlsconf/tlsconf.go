@@ -242,8 +242,8 @@ func (s *Store) Asking(authorities func() *x509.CertPool) *tls.Config {
 	now := c.Clone()
 	now.GetConfigForClient = nil
 	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		if _, err := s.present(hello); err != nil {
-			return nil, err
+		if other, err := s.present(hello); other != nil || err != nil {
+			return other, err
 		}
 		// The keys of session tickets stay those of c (crypto/tls).
 		one := now.Clone()
