@@ -46,6 +46,7 @@ type File struct {
 	MRA       MRASection                  `toml:"mra"`
 	Log       LogSection                  `toml:"log"`
 
+	Web        WebSection        `toml:"web"`
 	ACME       ACMESection       `toml:"acme"`
 	Autoconfig AutoconfigSection `toml:"autoconfig"`
 }
@@ -432,6 +433,9 @@ func (f *File) validate() error {
 	errs = append(errs, f.validateClientCertificates()...)
 	errs = append(errs, f.validateListeners()...)
 	errs = append(errs, f.validateACME()...)
+	if _, err := f.Web.metricsClients(); err != nil {
+		bad("web.metrics_clients", "%v", err)
+	}
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, f.Log.Level) {
 		bad("log.level", "%q is none of debug, info, warn, error", f.Log.Level)
 	}

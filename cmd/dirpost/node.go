@@ -101,6 +101,7 @@ func newNode(ctx context.Context, f *File, roles []string, socks *sockets, log *
 		return nil, err
 	}
 	n.closers = append(n.closers, n.db.Close)
+	n.register(buildInfo(), newPoolMetrics(n.db))
 	defer func() {
 		if err != nil {
 			n.close()
@@ -349,6 +350,7 @@ func (n *node) web() func(*ListenerSection) (serveFunc, error) {
 			c.HTTPSPort, _ = strconv.Atoi(port)
 		}
 	}
+	c.Allowed, _ = n.file.Web.metricsClients() // Validate has seen it
 	s := web.New(c, n.metrics, n.checks(), n.log)
 	n.register(s.Collectors()...)
 	n.mountAutoconfig(s, c.HTTPSPort)

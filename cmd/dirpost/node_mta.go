@@ -150,6 +150,7 @@ func (n *node) buildQueueManager(q *queue.Queue, keys *dkim.Keys) error {
 		return fmt.Errorf("mta: %w", err)
 	}
 	n.register(m.Collectors()...)
+	n.register(newQueueMetrics(q, n.db.Now))
 	cancel := n.bus.Subscribe(bus.TopicQueue, func(string) { q.WakeHere() })
 	n.closers = append(n.closers, cancel)
 	n.back = append(n.back, part{"queue manager", m.Run})

@@ -3,6 +3,7 @@ package imapd
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // command reads one command and runs it. An error ends the session.
@@ -11,7 +12,11 @@ func (c *conn) command() error {
 		return err
 	}
 	c.code, c.text = "", ""
+	begun := time.Now()
 	name, cmd := c.parse()
+	if cmd != nil && name != "IDLE" { // whose time is the client's
+		defer func() { c.srv.seconds.WithLabelValues(name).Observe(time.Since(begun).Seconds()) }()
+	}
 	var err error
 	switch {
 	case c.dec.Err() != nil:

@@ -63,7 +63,8 @@ type Server struct {
 	events event.Sink
 	log    *slog.Logger
 
-	commands *prometheus.CounterVec // verb, status
+	commands *prometheus.CounterVec   // verb, status
+	seconds  *prometheus.HistogramVec // verb
 	panics   prometheus.Counter
 }
 
@@ -89,6 +90,10 @@ func New(config Config, d Deps) *Server {
 		config: config, store: d.Store, blobs: d.Blobs, bridge: d.Bridge, live: d.Live, watch: d.Watch, clock: d.Clock, events: d.Events, log: d.Log,
 		commands: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "dirpost_imapd_commands_total", Help: "Commands by name and outcome."}, []string{"verb", "status"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "dirpost_imapd_command_seconds", Help: "Time from a command to its answer, what the client sends and reads of it included; IDLE is not counted.",
+			Buckets: []float64{.001, .005, .02, .1, .5, 2, 10, 60},
+		}, []string{"verb"}),
 		panics: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "dirpost_imapd_panics_total", Help: "Commands that ended by a bug of ours. Alert on any."}),
 	}
@@ -96,7 +101,7 @@ func New(config Config, d Deps) *Server {
 
 // Collectors are the metrics of the server, to be registered by the caller.
 func (s *Server) Collectors() []prometheus.Collector {
-	return []prometheus.Collector{s.commands, s.panics}
+	return []prometheus.Collector{s.commands, s.seconds, s.panics}
 }
 
 // Refusal is the greeting of a client that a limit keeps out.

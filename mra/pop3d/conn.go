@@ -159,7 +159,7 @@ func (c *conn) command(line []byte) error {
 		label = string(p.verb)
 	}
 	c.traceLine(p)
-	name := c.name
+	name, begun := c.name, time.Now()
 	err := c.run(cmd, known, p, line)
 	if c.name == name {
 		c.name = "" // PASS comes right behind USER, or not at all (RFC 1939 §7)
@@ -169,6 +169,7 @@ func (c *conn) command(line []byte) error {
 		status = "err"
 	}
 	c.srv.commands.WithLabelValues(label, status).Inc()
+	c.srv.seconds.WithLabelValues(label).Observe(time.Since(begun).Seconds())
 	return err
 }
 

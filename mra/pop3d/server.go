@@ -49,7 +49,8 @@ type Server struct {
 	bridge Bridge
 	events event.Sink
 
-	commands *prometheus.CounterVec // verb, status: ok, err
+	commands *prometheus.CounterVec   // verb, status: ok, err
+	seconds  *prometheus.HistogramVec // verb
 	octets   prometheus.Counter
 }
 
@@ -60,6 +61,10 @@ func New(config Config, st *store.Store, bridge Bridge, events event.Sink) *Serv
 		config: config, store: st, bridge: bridge, events: events,
 		commands: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "dirpost_pop3d_commands_total", Help: "Commands by name and outcome."}, []string{"verb", "status"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "dirpost_pop3d_command_seconds", Help: "Time from a command to its answer, what the client reads of it included.",
+			Buckets: []float64{.001, .005, .02, .1, .5, 2, 10, 60},
+		}, []string{"verb"}),
 		octets: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "dirpost_pop3d_message_octets_total", Help: "Octets of messages that were retrieved."}),
 	}
@@ -67,7 +72,7 @@ func New(config Config, st *store.Store, bridge Bridge, events event.Sink) *Serv
 
 // Collectors are the metrics of the server, to be registered by the caller.
 func (s *Server) Collectors() []prometheus.Collector {
-	return []prometheus.Collector{s.commands, s.octets}
+	return []prometheus.Collector{s.commands, s.seconds, s.octets}
 }
 
 // Refusal is the greeting of a client that a limit keeps out.

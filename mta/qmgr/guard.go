@@ -20,8 +20,15 @@ func newPanics() prometheus.Counter {
 	return prometheus.NewCounter(prometheus.CounterOpts{Name: "dirpost_qmgr_panics_total", Help: "Messages that a bug of ours kept from being delivered or reported. Alert on any."})
 }
 
+// newAttempts counts what became of attempts.
+func newAttempts() *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "dirpost_qmgr_attempts_total", Help: "Attempts to deliver to a recipient, by what came of them: delivered, deferred, failed."}, []string{"outcome"})
+}
+
 // Collectors are the metrics, to be registered by the caller.
-func (m *Manager) Collectors() []prometheus.Collector { return []prometheus.Collector{m.panics} }
+func (m *Manager) Collectors() []prometheus.Collector {
+	return []prometheus.Collector{m.panics, m.attempts}
+}
 
 // guard runs what is done for one message, and turns a panic into errPanic. So a
 // message that we cannot handle is deferred like any other, with pauses that

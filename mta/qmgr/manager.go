@@ -70,6 +70,7 @@ type Manager struct {
 	wanted       atomic.Bool   // something due may wait for a place
 	final        atomic.Bool   // a report may be due
 	panics       prometheus.Counter
+	attempts     *prometheus.CounterVec // outcome
 	workers      sync.WaitGroup
 
 	mu     sync.Mutex // guards shards
@@ -91,6 +92,7 @@ func New(c Config, d Deps) (*Manager, error) {
 		reports:      make(chan struct{}, 2),
 		idle:         make(chan struct{}, 1),
 		panics:       newPanics(),
+		attempts:     newAttempts(),
 	}, nil
 }
 

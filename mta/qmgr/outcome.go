@@ -20,6 +20,7 @@ func (m *Manager) settlement(msg *queue.Message, a queue.Attempt, o queue.Outcom
 	switch {
 	case o.Reply.IsDelivered():
 		s.Verdict = queue.Done
+		m.attempts.WithLabelValues("delivered").Inc()
 		if !o.Passed && wants(msg, a.Recipient.Notify, envelope.NotifySuccess) {
 			s.Verdict = queue.Final
 		}
@@ -28,11 +29,13 @@ func (m *Manager) settlement(msg *queue.Message, a queue.Attempt, o queue.Outcom
 			s.Reply = expired(o.Reply)
 		}
 		s.Verdict = queue.Done
+		m.attempts.WithLabelValues("failed").Inc()
 		if wants(msg, a.Recipient.Notify, envelope.NotifyFailure) {
 			s.Verdict = queue.Final
 		}
 	default:
 		s.Verdict = queue.Deferred
+		m.attempts.WithLabelValues("deferred").Inc()
 		s.Pause = m.pause(now, msg)
 	}
 	return s

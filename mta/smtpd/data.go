@@ -124,7 +124,10 @@ func (c *conn) finish(ctx context.Context, verb string) error {
 	id := c.mail.tx.QueueID()
 	ctx, cancel := context.WithTimeout(ctx, c.srv.cfg.CommitTimeout)
 	defer cancel()
-	if err := c.mail.tx.Commit(ctx); err != nil {
+	begun := time.Now()
+	err := c.mail.tx.Commit(ctx)
+	c.srv.count.accept.Observe(time.Since(begun).Seconds())
+	if err != nil {
 		return c.refuse(ctx, verb, err)
 	}
 	c.messages++

@@ -11,6 +11,7 @@ type Metrics struct {
 	octets      *prometheus.CounterVec
 	refused     *prometheus.CounterVec
 	panics      *prometheus.CounterVec
+	accept      *prometheus.HistogramVec
 }
 
 // NewMetrics returns metrics that are at zero.
@@ -26,12 +27,16 @@ func NewMetrics() *Metrics {
 		octets:      counter("octets", "Octets of content received."),
 		refused:     counter("refused", "Commands, messages and connections refused, by verb and class of the reply.", "verb", "class"),
 		panics:      counter("panics", "Sessions that ended by a bug of ours. Alert on any."),
+		accept: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "dirpost_smtpd_accept_seconds", Help: "Time from the end of a message's content until it is committed or refused.",
+			Buckets: []float64{.001, .002, .005, .01, .05, .2, 1, 5, 30},
+		}, []string{"role"}),
 	}
 }
 
 // Collectors are the metrics, to be registered by the caller.
 func (m *Metrics) Collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.open, m.connections, m.messages, m.octets, m.refused, m.panics}
+	return []prometheus.Collector{m.open, m.connections, m.messages, m.octets, m.refused, m.panics, m.accept}
 }
 
 // counters are the metrics of one role, looked up once.
@@ -40,6 +45,7 @@ type counters struct {
 	connections, messages, octets prometheus.Counter
 	panics                        prometheus.Counter
 	refused                       *prometheus.CounterVec // verb, class
+	accept                        prometheus.Observer
 }
 
 func (m *Metrics) of(role Role) counters {
@@ -48,6 +54,7 @@ func (m *Metrics) of(role Role) counters {
 		open: m.open.WithLabelValues(r), connections: m.connections.WithLabelValues(r), messages: m.messages.WithLabelValues(r),
 		octets: m.octets.WithLabelValues(r), panics: m.panics.WithLabelValues(r),
 		refused: m.refused.MustCurryWith(prometheus.Labels{"role": r}),
+		accept:  m.accept.WithLabelValues(r),
 	}
 }
 
