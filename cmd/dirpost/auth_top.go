@@ -157,7 +157,11 @@ func (t *topView) write(out io.Writer, top *permit.Top) {
 	fmt.Fprintln(out, "\nClients")
 	w = tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, s := range top.Sources {
-		fmt.Fprintf(w, "  %s\t%d wrong\t%d not asked\t%s ago\n", s.Network, s.Wrong, s.Refused, ago(top.At, s.LastAt))
+		client := s.Network.String()
+		if s.Network.IsSingleIP() {
+			client = s.Network.Addr().String()
+		}
+		fmt.Fprintf(w, "  %s\t%d wrong\t%d not asked\t%s ago\n", client, s.Wrong, s.Refused, ago(top.At, s.LastAt))
 	}
 	w.Flush()
 	fmt.Fprintln(out, "\nAccounts")

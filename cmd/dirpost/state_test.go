@@ -31,6 +31,22 @@ type domain struct {
 func (s *system) joinAD() *domain {
 	s.t.Helper()
 	ad := testenv.AD(s.t)
+	d := s.unitOf(ad)
+	write := func(name, text string) string {
+		path := filepath.Join(s.dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			s.t.Fatal(err)
+		}
+		return path
+	}
+	s.change("\n[auth]\n", fmt.Sprintf("\n[directory.ad]\npreset = \"ad\"\nurls = [%q]\nserver_name = %q\nca = %q\nbase = %q\nbind_dn = %q\nbind_password = \"file:%s\"\n[auth]\n",
+		ad.TLSURL, ad.Host, write("ad-ca.pem", ad.CA), d.base, ad.ServiceDN, write("ad", ad.ServicePass)))
+	return d
+}
+
+// unitOf makes a unit of a domain.
+func (s *system) unitOf(ad *testenv.ADServer) *domain {
+	s.t.Helper()
 	conn, err := ldap.DialURL(ad.TLSURL, ldap.DialWithTLSConfig(s.trust(ad.CA, ad.Host)))
 	if err != nil {
 		s.t.Fatal(err)
@@ -42,15 +58,6 @@ func (s *system) joinAD() *domain {
 	d := &domain{Conn: conn, t: s.t, s: ad, name: fmt.Sprintf("u%x", time.Now().UnixNano()&0xffffffffff)}
 	d.base = "OU=" + d.name + "," + ad.Base
 	d.add(d.base, map[string][]string{"objectClass": {"organizationalUnit"}})
-	write := func(name, text string) string {
-		path := filepath.Join(s.dir, name)
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			s.t.Fatal(err)
-		}
-		return path
-	}
-	s.change("\n[auth]\n", fmt.Sprintf("\n[directory.ad]\npreset = \"ad\"\nurls = [%q]\nserver_name = %q\nca = %q\nbase = %q\nbind_dn = %q\nbind_password = \"file:%s\"\n[auth]\n",
-		ad.TLSURL, ad.Host, write("ad-ca.pem", ad.CA), d.base, ad.ServiceDN, write("ad", ad.ServicePass)))
 	return d
 }
 
