@@ -32,11 +32,16 @@ var scratch = sync.OnceValues(func() (string, error) {
 	if err := os.Chmod(dir, 0o755); err != nil { // children of other users pass through
 		return "", err
 	}
-	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	// The lock gets its name when it is held: a test binary that starts in this moment
+	// would take one that is not for that of a dead one.
+	lock, err := os.OpenFile(filepath.Join(dir, "unlocked"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return "", err
 	}
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return "", err
+	}
+	if err := os.Rename(lock.Name(), filepath.Join(dir, "lock")); err != nil {
 		return "", err
 	}
 	if err := startReaper(dir); err != nil {
