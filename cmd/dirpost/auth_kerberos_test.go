@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -159,6 +161,7 @@ func TestSingleSignOn(t *testing.T) {
 	send()
 	read(4)
 	contains(t, s.command(0, "auth", "test", "gina"), "GSSAPI PLAIN LOGIN")
+	contains(t, s.doctor(), "keys for the names of gina-mail.corp.example, clocks agree")
 
 	mod := ldap.NewModifyRequest(s.dn(), nil)
 	mod.Replace("userAccountControl", []string{"514"})
@@ -203,6 +206,64 @@ func TestSingleSignOnAcrossATrust(t *testing.T) {
 	if out, err := s.curl("imaps://"+s.host+":"+s.port("imaps")+"/", "-X", "STATUS INBOX (MESSAGES)"); err != nil || !strings.Contains(out, "MESSAGES 0") {
 		t.Errorf("alice of CORP: %v: %s", err, out)
 	}
+}
+
+// TestKeytab: without a domain, the keys are in a file and a rule says who people are.
+func TestKeytab(t *testing.T) {
+	t.Parallel()
+	r := testenv.StartRealm(t, "CORP.EXAMPLE")
+	r.AddPerson(t, "alice")
+	_, port, err := net.SplitHostPort(r.KDC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dns := testenv.DNS(t, "_kerberos._tcp.corp.example. IN SRV 0 0 "+port+" kdc.corp.example.", "kdc.corp.example. IN A 127.0.0.1")
+	s := &sso{system: newSystem(t, fmt.Sprintf("resolvers = [%q]", dns.Addr)), host: "mail.corp.example"}
+	keytab := filepath.Join(s.dir, "krb5.keytab")
+	if err := os.WriteFile(keytab, r.Keytab(t, "imap/mail.corp.example", "smtp/mail.corp.example"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	section := fmt.Sprintf("[auth.kerberos]\nkeytab = \"file:%s\"\n", keytab)
+	s.change("[[tls.certificate]]", section+"[[tls.certificate]]")
+	stop := s.start()
+	contains(t, s.doctor(), "there is no key for pop/mail.corp.example, HTTP/mail.corp.example", "nobody in the directory has a SID")
+	s.principal, s.env = "alice@CORP.EXAMPLE", testenv.KerberosLogin(t, map[string]string{r.Name: r.KDC}, "alice@CORP.EXAMPLE", "alice")
+	imap := func(more ...string) (string, error) {
+		return s.curl("imaps://mail.corp.example:"+s.port("imaps")+"/", append([]string{"-k", "--resolve", "mail.corp.example:" + s.port("imaps") + ":127.0.0.1", "-X", "STATUS INBOX (MESSAGES)"}, more...)...)
+	}
+	if out, err := imap(); err == nil {
+		t.Errorf("without a rule: %s", out)
+	}
+	stop()
+	s.change(section, section+"[[auth.kerberos.realm]]\nname = \"CORP.EXAMPLE\"\nlogin = \"name\"\ndirectory = \"corp\"\n")
+	s.start()
+	if out, err := imap(); err != nil || !strings.Contains(out, "MESSAGES 0") {
+		t.Errorf("with a rule: %v: %s", err, out)
+	}
+	if out, err := imap("--sasl-authzid", "bob"); err == nil {
+		t.Errorf("as somebody else: %s", out)
+	}
+	if text := s.doctor(); strings.Contains(text, "SID") || strings.Contains(text, "clock") {
+		t.Error(text)
+	}
+	// Its key is none of POP's, and so it is not offered there.
+	if out, err := s.curl("pop3s://mail.corp.example:"+s.port("pop3s")+"/", "-k", "--resolve", "mail.corp.example:"+s.port("pop3s")+":127.0.0.1"); err == nil {
+		t.Errorf("POP3: %s", out)
+	}
+}
+
+// doctor is what `dirpost doctor` says of Kerberos.
+func (s *system) doctor() string {
+	s.t.Helper()
+	var out bytes.Buffer
+	_ = run(s.t.Context(), []string{"dirpost", "--config", s.config, "doctor"}, streams{nil, &out, &out}) // other things may be wrong
+	var about []string
+	for line := range strings.Lines(out.String()) {
+		if strings.Contains(line, "kerberos") {
+			about = append(about, line)
+		}
+	}
+	return strings.Join(about, "")
 }
 
 // mbsync reads the INBOX with a program that uses Cyrus SASL.

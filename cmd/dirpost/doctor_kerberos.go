@@ -3,9 +3,8 @@ package main
 import (
 	"context"
 	"log/slog"
-	"net"
+	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -138,7 +137,13 @@ func (f *File) kdcs(ctx context.Context, realm string) []string {
 	}
 	var all []string
 	for _, r := range found.Records {
-		all = append(all, net.JoinHostPort(strings.TrimSuffix(r.Host, "."), strconv.Itoa(int(r.Port))))
+		addresses, err := dns.Addresses(ctx, r.Host)
+		if err != nil {
+			continue
+		}
+		for _, a := range addresses.Records {
+			all = append(all, netip.AddrPortFrom(a, r.Port).String())
+		}
 	}
 	return all
 }
