@@ -14,6 +14,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"dirpost/internal/nonblock"
 )
 
 // Why Conn.Wait or a read ended before the client said anything.
@@ -228,6 +230,18 @@ func (c *Conn) Wake() {
 	}
 }
 
+// byeTime is how long a session that was revoked may take to finish what it is
+// saying, and to say goodbye.
+const byeTime = 500 * time.Millisecond
+
+// cut ends whatever the client is doing, within a command too: what it sends is
+// not read any more, and it has byeTime to read what it is told. It does not block,
+// and may be called from other goroutines.
+func (c *Conn) cut() {
+	c.Wake() // first: Wait must not take the moved deadline for silence
+	c.sock.cut(time.Now().Add(byeTime))
+}
+
 // releaseBuffers gives the buffers back. They are empty.
 func (c *Conn) releaseBuffers() {
 	if c.r != nil {
@@ -318,10 +332,19 @@ func handshakeOf(ctx context.Context, conn *tls.Conn) (err error) {
 	return conn.HandshakeContext(ctx)
 }
 
-// Close ends the connection: what is buffered is not sent.
+// Close ends the connection: what is buffered is not sent. A session that was
+// revoked may end in the middle of what the client sends; its goodbye is to be read
+// all the same.
 func (c *Conn) Close() error {
-	c.sock.closing = true
 	c.releaseBuffers()
+	if by, cut := c.sock.isCut(); cut {
+		if c.tls != nil && time.Now().Before(by) {
+			_ = c.tls.CloseWrite() // close_notify: as well as that goes
+		}
+		nonblock.HangUp(c.sock.Conn, byeTime)
+		return c.sock.Close()
+	}
+	c.sock.closing = true
 	if c.tls != nil {
 		return c.tls.Close() // with close_notify, at most five seconds
 	}

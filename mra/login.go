@@ -39,7 +39,9 @@ type Watcher interface {
 
 // Admit makes c the session of id. The context that it returns ends, and c is
 // woken, when the person is disabled, removed or logged out by an administrator;
-// its cause is then a RevokedError. done must be called at the end of the
+// its cause is then a RevokedError. Whatever the client is in the middle of, a
+// literal that it sends or a message that it does not read, ends with it: reads
+// fail, and writes half a second later. done must be called at the end of the
 // session.
 func (c *Conn) Admit(ctx context.Context, w Watcher, id *auth.Identity) (_ context.Context, done func(), _ error) {
 	release := func() {}
@@ -53,7 +55,14 @@ func (c *Conn) Admit(ctx context.Context, w Watcher, id *auth.Identity) (_ conte
 	ctx, cancel := context.WithCancelCause(ctx)
 	// The wake belongs to this context and not to the one above: that one wakes c
 	// before this one has ended, or after, as it happens, and c would wait again.
-	quiet := context.AfterFunc(ctx, c.Wake)
+	quiet := context.AfterFunc(ctx, func() {
+		var revoked *RevokedError
+		if errors.As(context.Cause(ctx), &revoked) {
+			c.cut()
+			return
+		}
+		c.Wake()
+	})
 	stop := w.Watch(id, func(reason string) { cancel(&RevokedError{Reason: reason}) })
 	return ctx, sync.OnceFunc(func() {
 		stop()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -27,6 +28,29 @@ type socket struct {
 	err      error     // of a read that ran out of time
 
 	shown *x509.Certificate // to the client, by TLS
+
+	// cutBy is when writes end, in Unix nanoseconds, once reads have; 0: not cut.
+	// It is set by another goroutine, before the deadlines; here it is looked at
+	// after they were moved. So either it is seen, or its deadline holds.
+	cutBy atomic.Int64
+}
+
+// errCut reports a read after cut.
+var errCut = errors.New("session is over")
+
+// cut makes a read within a command fail, under way or to come, and any write that
+// has not ended by then.
+func (s *socket) cut(by time.Time) {
+	s.cutBy.Store(by.UnixNano())
+	// An error means that the connection is closed, which is as good.
+	_ = s.Conn.SetReadDeadline(time.Unix(1, 0))
+	_ = s.Conn.SetWriteDeadline(by)
+}
+
+// isCut reports whether the socket was cut, and by when writes end.
+func (s *socket) isCut() (by time.Time, ok bool) {
+	n := s.cutBy.Load()
+	return time.Unix(0, n), n != 0
 }
 
 func newSocket(conn net.Conn) *socket {
@@ -58,6 +82,10 @@ func (s *socket) Read(p []byte) (int, error) {
 	}
 	if err := s.extend(time.Now()); err != nil {
 		return 0, err
+	}
+	if _, ok := s.isCut(); ok {
+		s.err = errCut
+		return 0, s.err
 	}
 	n, err := s.Conn.Read(p)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -94,9 +122,15 @@ func (s *socket) Write(p []byte) (int, error) {
 		if err := s.Conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 			return written, err
 		}
+		if by, ok := s.isCut(); ok {
+			if err := s.Conn.SetWriteDeadline(by); err != nil {
+				return written, err
+			}
+		}
 		n, err := s.Conn.Write(p[written:])
 		written += n
-		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) || n < writeProgress {
+		_, cut := s.isCut()
+		if err == nil || cut || !errors.Is(err, os.ErrDeadlineExceeded) || n < writeProgress {
 			return written, err
 		}
 	}

@@ -114,7 +114,17 @@ func (c *conn) patience() time.Duration {
 	return c.srv.config.Autologout
 }
 
-// leave says goodbye as the reason demands (RFC 9051 §7.1.5).
+// orCause is err, or why the session was ended from outside: then err is no more
+// than that the client was not read from any more.
+func (c *conn) orCause(err error) error {
+	if err != nil && c.ctx.Err() != nil {
+		return context.Cause(c.ctx)
+	}
+	return err
+}
+
+// leave says goodbye as the reason demands (RFC 9051 §7.1.5). In the middle of a
+// response there is no place for it.
 func (c *conn) leave(err error) {
 	var revoked *mra.RevokedError
 	switch {

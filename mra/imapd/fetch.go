@@ -245,6 +245,9 @@ func (c *conn) setSeen(ctx context.Context, uids []imap.UID) ([]imap.UID, error)
 func (c *conn) fetchPage(ctx context.Context, j *fetchJob, uids, seen []imap.UID) error {
 	m, sent := c.sel, 0
 	for msg, err := range c.srv.store.Messages(ctx, m.key.Account, m.key.Mailbox, uids, j.items) {
+		if err == nil && ctx.Err() != nil { // messages that were read ahead are none of theirs any more
+			err = context.Cause(ctx)
+		}
 		if err != nil {
 			return err
 		}

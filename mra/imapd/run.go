@@ -9,7 +9,7 @@ import (
 // command reads one command and runs it. An error ends the session.
 func (c *conn) command() error {
 	if err := c.dec.Next(); err != nil {
-		return err
+		return c.orCause(err)
 	}
 	c.code, c.text = "", ""
 	begun := time.Now()
@@ -84,7 +84,7 @@ func (c *conn) finish(name string, err error) error {
 		return c.broken
 	}
 	if err := c.dec.Broken(); err != nil {
-		return err
+		return c.orCause(err)
 	}
 	var gone *leaving
 	switch {
@@ -93,7 +93,7 @@ func (c *conn) finish(name string, err error) error {
 	case err != nil && c.ctx.Err() != nil:
 		return context.Cause(c.ctx) // it was interrupted, and the session ends
 	case errors.Is(err, errAnswered):
-		return c.dec.Finish()
+		return c.orCause(c.dec.Finish())
 	case err == nil:
 		c.bads = 0
 		if c.text == "" {
@@ -101,12 +101,12 @@ func (c *conn) finish(name string, err error) error {
 		}
 		c.tagged("OK", c.code, c.text)
 		c.srv.commands.WithLabelValues(name, "OK").Inc()
-		return c.dec.Finish()
+		return c.orCause(c.dec.Finish())
 	}
 	if err := c.fail(name, err); err != nil {
 		return err
 	}
-	return c.dec.Finish()
+	return c.orCause(c.dec.Finish())
 }
 
 // fail is the only place where an error becomes an answer: syntax is BAD, the

@@ -71,6 +71,9 @@ func (c *conn) serve() error {
 			return err
 		}
 		line, err := c.readLine(maxLine)
+		if err != nil && c.ctx.Err() != nil {
+			return context.Cause(c.ctx) // it was not read any more
+		}
 		if err != nil {
 			return err
 		}

@@ -156,11 +156,20 @@ func (c *conn) close(ctx context.Context) {
 	user := c.client.Login
 	c.forgetLogin()
 	c.farewell(c.dead)
+	if errors.Is(c.dead, errLoggedOut) { // perhaps in the middle of content
+		if secure, ok := c.nc.(*tls.Conn); ok {
+			_ = secure.CloseWrite() // close_notify: as well as that goes
+		}
+		nonblock.HangUp(c.raw, hangUpTimeout)
+	}
 	c.nc.Close()
 	c.event(ctx, slog.LevelInfo, "session ended", slog.String("helo", c.client.Helo), slog.String("tls", c.client.TLS),
 		slog.String("user", user), slog.Int("commands", c.commands), slog.Int("messages", c.messages),
 		slog.Int("refused", c.refusals), slog.Int64("size", c.octets), slog.Duration("delay", time.Since(c.started)), slog.Any("err", c.dead))
 }
+
+// hangUpTimeout is how long a client may take to read why it was thrown out.
+const hangUpTimeout = time.Second
 
 // tooMany refuses a client that has as many connections as it may have; without
 // words where the first word would be TLS.
