@@ -439,6 +439,21 @@ func TestWatch(t *testing.T) {
 	})
 }
 
+// Who knows the password is told where to change it.
+func TestChangeURL(t *testing.T) {
+	t.Parallel()
+	b, _, _, _ := newBridge(Config{FailureTime: time.Nanosecond, GuessBurst: 100, ChangeURL: "https://mail.corp.example/"})
+	for pass, want := range map[string]string{"right": "Password expired, change it first: https://mail.corp.example/", secret: ErrCredentials.Status.Text} {
+		_, err := b.Login(t.Context(), client, "mia", pass)
+		if got := envelope.StatusOf(err); got.Text != want {
+			t.Errorf("%s: %v", pass, got)
+		}
+	}
+	if _, err := b.Login(t.Context(), client, "mia", "right"); !errors.Is(err, ErrExpired) {
+		t.Errorf("%v", err)
+	}
+}
+
 // An administrator ends the sessions of a person; what was remembered of the
 // password goes with them.
 func TestLogOut(t *testing.T) {

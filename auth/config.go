@@ -19,6 +19,9 @@ type Config struct {
 	// credentials came: whatever was done in between, and whether the person
 	// exists, takes the same time. The default is 2 s; tests set less.
 	FailureTime time.Duration
+	// ChangeURL is where people change their password, "" where there is no such page.
+	// Who logs in with one that has expired is told.
+	ChangeURL string
 	// BindTimeout bounds one judgement by the directory. The default is 10 s.
 	BindTimeout time.Duration
 	// Remember is how long a right password is remembered in memory, under a

@@ -2,11 +2,13 @@ package auth
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
 	"dirpost/auth/apppassword"
 	"dirpost/directory"
+	"dirpost/internal/envelope"
 )
 
 // Proof says how somebody has proved who they are.
@@ -57,6 +59,9 @@ type attempt struct {
 func (b *Bridge) enter(ctx context.Context, c Conn, a *attempt, refused error) (id *Identity, err error) {
 	if err = refused; err == nil {
 		id, err = b.admit(c, a)
+	}
+	if errors.Is(err, ErrExpired) && b.cfg.ChangeURL != "" {
+		err = envelope.Because(ErrExpired.Status.WithText("Password expired, change it first: "+b.cfg.ChangeURL), err)
 	}
 	b.emit(ctx, c, a, err)
 	if err == nil {
@@ -122,6 +127,7 @@ func (b *Bridge) admit(c Conn, a *attempt) (*Identity, error) {
 	id := &Identity{
 		Person: as.Key, Address: as.Primary, Name: as.DisplayName, Authcid: a.authcid, Actor: e.Key,
 		Mechanism: a.mech, Proof: a.proof, Until: a.until, Notice: a.notice,
+		Protocol: c.Protocol,
 	}
 	if a.app != nil {
 		id.AppPassword = a.app.ID

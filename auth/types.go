@@ -36,6 +36,9 @@ type Identity struct {
 	Until time.Time
 	// Notice is what the directory said of the password, nil for nothing.
 	Notice *directory.Notice
+	// Protocol is that of the connection (Conn.Protocol): a session ends when the
+	// person may not use it any more. "" is none in particular.
+	Protocol string
 }
 
 // Conn is what the bridge must know of a connection.

@@ -27,11 +27,13 @@ func (w *watch) keys() []directory.Key {
 }
 
 // Watch calls f once when the person of id may no longer be logged in:
-// disabled, expired, gone from the directory, or logged out (LogOut); when somebody
-// else acts as the person, also when that one may no longer; and when the app
-// password of id is revoked or expires, or another proof ends (Identity.Until). A
-// lockout or a password that is due for change closes no session. f must not block.
-// If the person is out already, f is called before Watch returns.
+// disabled, expired, gone from the directory, barred from logging in or from the
+// protocol of id by a policy or by the services of the entry, without a mailbox
+// here, or logged out (LogOut); when somebody else acts as the person, also when that
+// one may no longer; and when the app password of id is revoked or expires, or another
+// proof ends (Identity.Until). A lockout or a password that is due for change closes
+// no session. f must not block. If the person is out already, f is called before
+// Watch returns.
 func (b *Bridge) Watch(id *Identity, f func(reason string)) (cancel func()) {
 	w := &watch{id: id, f: f}
 	b.mu.Lock()
@@ -102,9 +104,10 @@ func (b *Bridge) dropLocked(w *watch) {
 // changed hears of every change of the directory.
 func (b *Bridge) changed(s *directory.Snapshot, keys []directory.Key) {
 	b.mu.Lock()
-	byGroup := s.HasPolicies() || b.behalf > 0
+	byGroup := s.HasPolicies() || s.PlacesByGroup() || b.behalf > 0
 	b.mu.Unlock()
-	// With policies, who may log in depends on groups; whom one may act as does too.
+	// With policies, who may log in depends on groups; whose mailbox is here may, and
+	// whom one may act as does too.
 	if byGroup && slices.ContainsFunc(keys, func(k directory.Key) bool {
 		e := s.ByKey(k)
 		return e == nil || e.Kind == directory.KindList
@@ -131,17 +134,18 @@ func (b *Bridge) check(s *directory.Snapshot, person directory.Key) {
 	all := slices.Collect(maps.Keys(b.watches[person]))
 	b.mu.Unlock()
 	reasons := make(map[*watch]string, len(all))
-	var own *string // the answer of most of them, asked once
+	own := make(map[string]string) // the answer to most of them, by protocol, asked once
 	for _, w := range all {
 		if w.id.isOnBehalf() {
 			reasons[w] = b.outOnBehalf(s, w.id, now)
 			continue
 		}
-		if own == nil {
-			reason := out(s, person, now)
-			own = &reason
+		reason, asked := own[w.id.Protocol]
+		if !asked {
+			reason = outAt(s, person, w.id.Protocol, now)
+			own[w.id.Protocol] = reason
 		}
-		reasons[w] = *own
+		reasons[w] = reason
 	}
 	b.mu.Lock()
 	var tell []*watch
@@ -189,14 +193,14 @@ func out(s *directory.Snapshot, person directory.Key, now time.Time) string {
 	}
 	switch e.LoginState(now) {
 	case directory.StateDisabled:
-		return "account disabled"
+		return reasonDisabled
 	case directory.StateExpired:
 		return "account expired"
 	case directory.StateGrace:
 		return "account deleted"
 	}
 	if s.Limits(e).NoLogin {
-		return "account disabled"
+		return reasonDisabled
 	}
 	return ""
 }
@@ -209,6 +213,9 @@ func (b *Bridge) outOnBehalf(s *directory.Snapshot, id *Identity, now time.Time)
 	e, as := s.ByKey(id.Actor), s.ByKey(id.Person)
 	if as == nil || !s.Keeps(as) {
 		return "account deleted"
+	}
+	if !mayUse(s, e, id.Protocol) {
+		return reasonProtocol
 	}
 	if !s.InGroups(e, b.cfg.Masters) && s.Rights(e, as)&(directory.RightOpen|directory.RightSendAs) == 0 {
 		return "the right to act as the person was taken away"

@@ -70,6 +70,11 @@ func (r *MailboxRule) Facts() ([]string, error) {
 	return slices.Compact(names), nil
 }
 
+// PlacesByGroup reports whether it depends on groups whose mailbox is here.
+func (s *Snapshot) PlacesByGroup() bool {
+	return slices.ContainsFunc(s.rules.Mailboxes, func(r MailboxRule) bool { return len(r.groups) > 0 })
+}
+
 // names reports whether r names e.
 func (r *MailboxRule) names(s *Snapshot, e *Entry) bool {
 	for _, q := range r.queries {
