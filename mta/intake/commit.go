@@ -127,8 +127,9 @@ type plan struct {
 	base       queue.Message // what all of out share, but for lists
 	has8Bit    bool
 	settle     Settle
-	ours       bool // of Transaction
-	fromQueue  bool // likewise
+	ours       bool   // of Transaction
+	fromQueue  bool   // likewise
+	author     string // directory key of who submits it, where that must be known later
 	env        envelope.Envelope
 	client     envelope.Client
 }
@@ -187,6 +188,9 @@ func (p *plan) messages(d *Door) {
 func (t *Transaction) plan(ctx context.Context, exp directory.Expansion, parsed *message.Parsed) *plan {
 	p := &plan{recipients: make(map[store.AccountID]directory.LocalRecipient, len(exp.Local)), env: t.env, client: t.client,
 		lists: lists{snap: t.snap, env: &t.env, header: parsed.Header}, has8Bit: parsed.Defects&message.Defect8Bit != 0, ours: t.ours, fromQueue: t.queued}
+	if t.sender != nil && t.door.cfg.Authors {
+		p.author = string(t.sender.Key)
+	}
 	// The reverse-path as the sender gave it, whatever lists make of it: a copy
 	// by a list and one that was addressed to the person are the same message.
 	repeat := repeatKey(t.env.ReversePath, parsed.Header)
@@ -337,6 +341,7 @@ func (p *plan) queueMessage() queue.Message {
 		Header:      p.content.Header,
 		Body:        p.content.Body,
 		Client:      p.client.Addr,
+		Author:      p.author,
 	}
 }
 

@@ -37,6 +37,9 @@ type Config struct {
 	// ModerationTime is how long the moderators of a list have to answer before
 	// a message goes back to its author.
 	ModerationTime time.Duration `toml:"-"`
+	// Authors keeps with queued mail who has submitted it, so that the queue manager
+	// can hold that of people who have left since.
+	Authors bool `toml:"-"`
 }
 
 // DefaultConfig returns the limits of the house.

@@ -53,8 +53,11 @@ type Deps struct {
 	Local      Local
 	Originator Originator
 	Now        func() time.Time // the database's clock
-	Events     event.Sink
-	Log        *slog.Logger
+	// Departed returns why the mail of an author (queue.Message.Author) is to be held,
+	// "" for mail that may go. nil: all may.
+	Departed func(author string) string
+	Events   event.Sink
+	Log      *slog.Logger
 }
 
 // Manager is the queue manager of one node. Make one with New.
@@ -208,7 +211,7 @@ func (m *Manager) claim(ctx, work context.Context) bool {
 		return false
 	}
 	claimed := time.Now()
-	for destination, group := range byDestination(attempts) {
+	for destination, group := range byDestination(m.holdDeparted(work, attempts, messages)) {
 		job := &job{m: m, destination: destination, attempts: group, messages: messages, claimed: claimed}
 		if destination == "" {
 			m.start(work, m.local, job.deliverLocal)

@@ -28,18 +28,27 @@ func (q *Queue) Hold(ctx context.Context, f Filter) (int, error) {
 }
 
 const releaseSQL = `
-update outq o
-   set state = 0, next_at = now()
-  from outq_msg m
- where m.queue_id = o.queue_id
-   and ($1::bigint[] is null or o.queue_id = any ($1))
-   and ($2::text is null or m.reverse_path = $2)
-   and ($3::text is null or o.domain = $3)
-   and ($4::text is null or o.destination = $4)
-   and ($5::smallint[] is null or o.state = any ($5))
-   and o.state = 2`
+with released as (
+  update outq o
+     set state = 0, next_at = now()
+    from outq_msg m
+   where m.queue_id = o.queue_id
+     and ($1::bigint[] is null or o.queue_id = any ($1))
+     and ($2::text is null or m.reverse_path = $2)
+     and ($3::text is null or o.domain = $3)
+     and ($4::text is null or o.destination = $4)
+     and ($5::smallint[] is null or o.state = any ($5))
+     and o.state = 2
+  returning o.queue_id),
+forgotten as (
+  delete from outq_author a
+   using released r
+   where a.queue_id = r.queue_id)
+select queue_id
+  from released`
 
-// Release lets held recipients go, at once, and returns how many.
+// Release lets held recipients go, at once, and returns how many. Whether the author
+// of such a message is still somebody who may log in is not asked again.
 func (q *Queue) Release(ctx context.Context, f Filter) (int, error) {
 	n, err := q.change(ctx, "release", releaseSQL, f)
 	if n > 0 {

@@ -15,8 +15,9 @@ var ErrNotFound = envelope.ErrNotFound
 
 const messagesSQL = `
 select queue_id, accepted_at, expires_at, body_size, body_lines, blob_id, body_hash, body_codec, body,
-       ret, flags, reverse_path, origin, envid, client, header
-  from outq_msg
+       ret, flags, reverse_path, origin, envid, client, header,
+       coalesce((select a.person from outq_author a where a.queue_id = m.queue_id), '')
+  from outq_msg m
  where queue_id = any ($1)`
 
 // Messages returns the messages of ids that are in the queue.
@@ -55,7 +56,7 @@ func scanMessage(rows postgres.Rows) (*Message, error) {
 		origin     string
 	)
 	err := rows.Scan(&id, &m.Accepted, &m.Expires, &m.Body.Size, &m.Body.Lines, &blobID, &hash, &m.Body.Codec, &m.Body.Inline,
-		&ret, &flags, &reverse, &origin, &m.EnvID, &m.Client, &m.Header)
+		&ret, &flags, &reverse, &origin, &m.EnvID, &m.Client, &m.Header, &m.Author)
 	if err != nil {
 		return nil, err
 	}

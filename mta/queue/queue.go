@@ -73,6 +73,15 @@ const enqueueSQL = `
 select outq_enqueue($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
                     $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28)`
 
+// enqueueAuthorSQL is enqueueSQL for a message of which it must be known later who
+// has submitted it.
+const enqueueAuthorSQL = `
+with queued as materialized (` + enqueueSQL + `)
+insert into outq_author (queue_id, person)
+select $1, $29
+  from queued
+on conflict do nothing`
+
 // The bits of outq_msg.flags.
 const (
 	flagSMTPUTF8 = 1 << iota
@@ -104,11 +113,16 @@ func (q *Queue) EnqueueTx(ctx context.Context, tx postgres.Tx, m *Message, rcpts
 	} else {
 		id = &m.Body.Blob
 	}
-	_, err := tx.Exec(ctx, enqueueSQL,
+	args := []any{
 		int64(m.QueueID), orNull(m.Accepted), orNull(m.Expires), q.config.Lifetime, m.Body.Size, m.Body.Lines, id, m.Body.Hash[:], m.Body.Codec, inline,
 		int16(m.Return), flags, m.ReversePath.String(), m.Origin.String(), clean(m.EnvID), clean(m.Client), m.Header,
-		c.shards, c.states, c.notifies, c.destinations, c.locals, c.domains, c.originals, c.types, c.keys, c.hops, c.reasons)
-	if err != nil {
+		c.shards, c.states, c.notifies, c.destinations, c.locals, c.domains, c.originals, c.types, c.keys, c.hops, c.reasons,
+	}
+	sql := enqueueSQL
+	if m.Author != "" {
+		sql, args = enqueueAuthorSQL, append(args, m.Author)
+	}
+	if _, err := tx.Exec(ctx, sql, args...); err != nil {
 		return postgres.Classify(fmt.Errorf("enqueue %s: %w", m.QueueID, err))
 	}
 	return nil

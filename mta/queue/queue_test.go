@@ -92,7 +92,7 @@ func settleAll(t testing.TB, q *Queue, v Verdict, pause time.Duration, attempts 
 func rowsIn(t testing.TB, q *Queue, table string) int {
 	t.Helper()
 	var n int
-	sql := map[string]string{"outq": `select count(*) from outq`, "outq_msg": `select count(*) from outq_msg`}[table]
+	sql := map[string]string{"outq": `select count(*) from outq`, "outq_msg": `select count(*) from outq_msg`, "outq_author": `select count(*) from outq_author`}[table]
 	if err := q.db.QueryRow(t.Context(), postgres.Background, sql).Scan(&n); err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +106,7 @@ func TestRoundTrip(t *testing.T) {
 	want := &Message{
 		QueueID: envelope.QueueID(q.db.NewID()), ReversePath: envelope.ReversePathOf(envelope.Address{Local: "王伟 x", Domain: "corp.example"}),
 		Origin: envelope.ReversePathOf(address(t, "alice@far.example")),
-		Return: envelope.ReturnHeaders, EnvID: "env<1>", SMTPUTF8: true, Body8Bit: true, Client: "192.0.2.1",
+		Return: envelope.ReturnHeaders, EnvID: "env<1>", SMTPUTF8: true, Body8Bit: true, Client: "192.0.2.1", Author: "corp:alice",
 		Header: []byte("Subject: \xff\x00\r\n\r\n"), Body: blob.Body{Size: 5, Lines: 1, Hash: [32]byte{1, 2, 3}, Codec: 1, Inline: []byte{0, 1}},
 		Accepted: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Expires: time.Date(2026, 1, 7, 3, 4, 5, 0, time.UTC),
 	}

@@ -19,6 +19,7 @@ type Message struct {
 	Header      []byte    // as accepted, with trace fields and empty line
 	Body        blob.Body // in a blob, or inline when it is small
 	Client      string    // who brought it, for log and DSN
+	Author      string    // directory key of the person who submitted it, where that must be known; else ""
 	Accepted    time.Time // zero: the database's now
 	Expires     time.Time // when the sender is told that it failed; zero: the queue's lifetime from now
 }
