@@ -71,6 +71,10 @@ type Config struct {
 	// "gssapi" or "joined" that is a service, or "auto", the default: by LDAP
 	// where the servers have TLS, else by Kerberos where that is possible.
 	Passwords string
+	// PasswordPolicy is the DN of the password policy that the server applies to
+	// entries that name none (slapo-ppolicy(5), ppolicy_default). "": the only one
+	// that there is. Active Directory needs none.
+	PasswordPolicy string
 	// CA holds the PEM certificates that may have signed the servers' ones. ""
 	// means those of the system.
 	CA string

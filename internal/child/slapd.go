@@ -70,11 +70,14 @@ type SlapdConfig struct {
 	Access       string   // further access rules, in slapd.conf's form, before the usual ones
 	Policy       string   // DN of the password policy of all; "" for a server without policies
 	Index        []string // attributes to index for equality, beside the usual ones
-	Addresses    []string // host:port for ldap://
-	TLSAddresses []string // host:port for ldaps://
-	Certificate  string   // PEM files, for ldaps:// and StartTLS; "" for none
-	Key, CA      string
-	Log          string
+	// PasswordPolicy is the DN of the policy for all passwords (slapo-ppolicy(5)), ""
+	// for none.
+	PasswordPolicy string
+	Addresses      []string // host:port for ldap://
+	TLSAddresses   []string // host:port for ldaps://
+	Certificate    string   // PEM files, for ldaps:// and StartTLS; "" for none
+	Key, CA        string
+	Log            string
 	// NoSync leaves writing to disk to the system: a crash of the machine may
 	// break the database, the death of the process does not.
 	NoSync bool
@@ -101,6 +104,9 @@ func (cfg SlapdConfig) Configure() error {
 	}
 	if cfg.Programs.Modules != "" {
 		fmt.Fprintf(&b, "modulepath %s\nmoduleload back_mdb\nmoduleload syncprov\n", cfg.Programs.Modules)
+		if cfg.PasswordPolicy != "" {
+			b.WriteString("moduleload ppolicy\n")
+		}
 	}
 	if cfg.Programs.Modules != "" && cfg.Policy != "" {
 		b.WriteString("moduleload ppolicy\n")
@@ -127,6 +133,9 @@ func (cfg SlapdConfig) Configure() error {
 	b.WriteString("index objectClass,entryCSN,entryUUID,uid,mail,member eq\n")
 	if len(cfg.Index) > 0 {
 		fmt.Fprintf(&b, "index %s eq\n", strings.Join(cfg.Index, ","))
+	}
+	if cfg.PasswordPolicy != "" {
+		fmt.Fprintf(&b, "overlay ppolicy\nppolicy_default %q\nppolicy_hash_cleartext\n", cfg.PasswordPolicy)
 	}
 	b.WriteString("overlay syncprov\nsyncprov-checkpoint 100 5\nsyncprov-sessionlog 10000\n")
 	if cfg.Policy != "" {

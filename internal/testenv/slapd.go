@@ -167,6 +167,18 @@ func (s *SlapdServer) Allow(t testing.TB, rules string) {
 	s.Start(t)
 }
 
+// UsePasswordPolicy makes the server start again with a policy for all passwords, of
+// the attributes that it is given (slapo-ppolicy(5)), one "name: value" a line.
+func (s *SlapdServer) UsePasswordPolicy(t testing.TB, attributes string) {
+	t.Helper()
+	s.cfg.PasswordPolicy = "cn=policy," + s.Base
+	s.Stop()
+	if err := s.cfg.Configure(); err != nil {
+		t.Fatal(err)
+	}
+	s.Add(t, "dn: "+s.cfg.PasswordPolicy+"\nobjectClass: device\nobjectClass: pwdPolicy\ncn: policy\npwdAttribute: userPassword\n"+attributes+"\n")
+}
+
 // SetCertificate makes the server start again with another certificate.
 func (s *SlapdServer) SetCertificate(t testing.TB, c Cert) {
 	t.Helper()
