@@ -233,12 +233,16 @@ func postfixServices(t *testing.T, p *peer) {
 var eximPackages = []string{"exim4-daemon-light", "exim4-base"}
 
 // eximProgram downloads and unpacks Exim, once for all tests.
-var eximProgram = sync.OnceValues(func() (string, error) {
+var eximProgram = sync.OnceValues(func() (string, error) { return unpackExim("exim", eximPackages) })
+
+// unpackExim downloads packages and unpacks them to a directory of the cache, unless
+// they are there, and returns the program in them.
+func unpackExim(name string, packages []string) (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return "", err
 	}
-	dir := filepath.Join(cache, "dirpost", "exim")
+	dir := filepath.Join(cache, "dirpost", name)
 	program := filepath.Join(dir, "usr/sbin/exim4")
 	if _, err := os.Stat(program); err == nil {
 		return program, nil
@@ -248,7 +252,7 @@ var eximProgram = sync.OnceValues(func() (string, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
-	get := exec.CommandContext(ctx, "apt-get", append([]string{"download", "-q"}, eximPackages...)...)
+	get := exec.CommandContext(ctx, "apt-get", append([]string{"download", "-q"}, packages...)...)
 	get.Dir = dir
 	if out, err := get.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("apt-get download of Exim: %w: %s", err, out)
@@ -263,7 +267,7 @@ var eximProgram = sync.OnceValues(func() (string, error) {
 		}
 	}
 	return program, nil
-})
+}
 
 // exim starts an Exim. It insists on a user of its own, which libnss-wrapper
 // makes it believe in.

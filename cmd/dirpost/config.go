@@ -106,6 +106,7 @@ type DirectorySection struct {
 	Keytab       Secret              `toml:"keytab"`
 	KDC          []string            `toml:"kdc"`
 	Passwords    string              `toml:"passwords"`
+	PwPolicy     string              `toml:"password_policy"`
 	RotateEvery  Duration            `toml:"rotate_every"`
 	Domain       string              `toml:"domain"`
 	AliasLogins  bool                `toml:"alias_logins"`
@@ -150,6 +151,9 @@ type GroupPolicySection struct {
 
 // AuthSection is [auth].
 type AuthSection struct {
+	Socket          AuthSocketSection      `toml:"socket"`
+	PasswordWarning PasswordWarningSection `toml:"password_warning"`
+
 	PlaintextLoopback bool     `toml:"plaintext_loopback"`
 	Remember          Duration `toml:"remember"`
 	FailureTime       Duration `toml:"failure_time"`
@@ -212,6 +216,7 @@ type SubmissionSection struct {
 	MaxRecipients int      `toml:"max_recipients"`
 	Window        Duration `toml:"window"`
 	Exempt        []string `toml:"exempt"`
+	Departed      string   `toml:"departed"`
 }
 
 // PolicySection is [mta.policy].
@@ -415,6 +420,12 @@ func (f *File) validate() error {
 	}
 	if err := (mda.Config{Subaddress: f.MDA.Subaddress}).Validate(); err != nil {
 		bad("mda", "%v", err)
+	}
+	if _, err := f.Auth.Socket.config(); err != nil {
+		bad("auth.socket", "%v", err)
+	}
+	if err := f.Auth.PasswordWarning.config().Validate(); err != nil {
+		bad("auth.password_warning", "%v", err)
 	}
 	if _, err := f.Auth.config(); err != nil {
 		bad("auth", "%v", err)

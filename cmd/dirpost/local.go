@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -40,22 +38,9 @@ func (s *localServer) listen() (*net.UnixListener, error) {
 	if err := os.MkdirAll(filepath.Dir(s.path), 0o755); err != nil {
 		return nil, fmt.Errorf("socket for local mail: %w", err)
 	}
-	// Replace atomically: a node that ends after we have begun, at a reload,
-	// must not take our socket away, so nobody unlinks at the end.
-	part := fmt.Sprintf("%s.%d", s.path, os.Getpid())
-	if err := os.Remove(part); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("socket for local mail: %w", err)
-	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: part, Net: "unix"})
+	l, err := listenUnix(s.path, socketAccess{mode: 0o666, uid: -1, gid: -1})
 	if err != nil {
 		return nil, fmt.Errorf("socket for local mail (server.socket): %w", err)
-	}
-	l.SetUnlinkOnClose(false)
-	if err := os.Chmod(part, 0o666); err != nil {
-		return nil, errors.Join(err, l.Close())
-	}
-	if err := os.Rename(part, s.path); err != nil {
-		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
 }

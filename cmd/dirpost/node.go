@@ -18,6 +18,7 @@ import (
 	"dirpost/auth/certificate"
 	"dirpost/auth/krb5"
 	"dirpost/directory"
+	"dirpost/directory/ldap"
 	"dirpost/internal/acme"
 	"dirpost/internal/blob"
 	"dirpost/internal/bus"
@@ -57,6 +58,7 @@ type node struct {
 	bus        *bus.Bus
 	live       *directory.Live
 	feeder     *directory.Feeder
+	readers    []*ldap.Client // of the directories that this node reads
 	blobs      *blob.Store
 	store      *store.Store
 	resolver   *resolver.Resolver
@@ -116,7 +118,9 @@ func newNode(ctx context.Context, f *File, roles []string, socks *sockets, log *
 		n.buildDirectory, // snapshot and its feed
 		n.buildAuth,      // logins, judged by the directory
 		n.buildMTA,       // door in, queue, way out
+		n.buildExpiry,    // warnings before passwords expire
 		n.buildListeners, // SMTP, IMAP, POP3, HTTP
+		n.buildSocket,    // logins of other programs
 		n.buildLocal,     // the socket of sendmail
 	} {
 		if err = build(ctx); err != nil {

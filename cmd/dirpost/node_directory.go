@@ -27,7 +27,7 @@ func (d DirectorySection) config(name string) ldap.Config {
 		Keytab:       []byte(d.Keytab.String()), // the same
 		Bind:         d.Bind, Principal: d.Principal, Realm: d.Realm, KDCs: d.KDC,
 		Name: name, URLs: d.URLs, Discover: d.Discover, Preset: d.Preset, Base: d.Base, Filter: d.Filter, BindDN: d.BindDN,
-		TLS: d.TLS, ServerName: d.ServerName, Domain: d.Domain, AliasLogins: d.AliasLogins, Mapping: d.Mapping, Facts: d.Facts, MoreFacts: asked, Trusted: d.Trusted,
+		TLS: d.TLS, ServerName: d.ServerName, Domain: d.Domain, AliasLogins: d.AliasLogins, Mapping: d.Mapping, Facts: d.Facts, MoreFacts: asked, Trusted: d.Trusted, PasswordPolicy: d.PwPolicy,
 		Rights: ldap.RightGroups{Access: d.AccessGroup, SendAs: d.SendAsGroup, OnBehalf: d.BehalfGroup},
 		Follow: d.Follow, PollEvery: time.Duration(d.PollEvery), Timeout: time.Duration(d.Timeout),
 	}
@@ -232,6 +232,7 @@ func (n *node) buildDirectory(ctx context.Context) error {
 		clients = append(clients, client)
 		if feeds {
 			sources = append(sources, client.Source(n.log))
+			n.readers = append(n.readers, client)
 		}
 	}
 	if err := n.buildMachine(ctx, clients); err != nil {

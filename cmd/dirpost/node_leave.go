@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"dirpost/auth"
 	"dirpost/directory"
 	"dirpost/internal/envelope"
 )
@@ -50,4 +51,25 @@ func (n *node) closeAccounts(ctx context.Context) error {
 		n.log.InfoContext(ctx, "account is closed, its mail is deleted", "user", string(e.Key), "since", e.Gone)
 	}
 	return nil
+}
+
+// What becomes of queued mail of people who have left.
+const (
+	departedSend = "send"
+	departedHold = "hold"
+)
+
+// departed says why the queue holds what somebody has submitted, nil where it sends
+// what it has whoever it is from.
+func (n *node) departed() func(author string) string {
+	if n.file.MTA.Submission.Departed != departedHold {
+		return nil
+	}
+	return func(author string) string {
+		reason := auth.Departed(n.live.Snapshot(), directory.Key(author), n.db.Now())
+		if reason == "" {
+			return ""
+		}
+		return "submitted by somebody who has left since: " + reason
+	}
 }

@@ -49,6 +49,7 @@ func (n *node) buildMTA(ctx context.Context) error {
 	}
 	n.submission = policy.New(person.Check())
 	c := intake.Config{Hostname: n.file.Server.Name, MaxSize: int64(n.file.MTA.MaxSize), MaxRecipients: n.file.MTA.MaxRecipients, InTransaction: n.file.MTA.InTransaction, ModerationTime: time.Duration(n.file.MTA.ModerationTime)}
+	c.Authors = n.file.MTA.Submission.Departed == departedHold
 	for _, text := range n.file.Domains.OtherClients {
 		network, err := parseNetwork(text)
 		if err != nil {
@@ -144,7 +145,7 @@ func (n *node) buildQueueManager(q *queue.Queue, keys *dkim.Keys) error {
 	m, err := qmgr.New(qmgr.Config{
 		Node: n.name(), Hostname: f.Server.Name, Postmaster: postmaster, LocalSlice: f.MTA.InTransaction, DelayWarning: time.Duration(f.MTA.DelayWarning),
 	}, qmgr.Deps{
-		Queue: q, Blobs: n.blobs, Router: router, Transport: transport, Local: n.door, Originator: n.door, Now: n.db.Now, Events: n.events, Log: n.log,
+		Queue: q, Blobs: n.blobs, Router: router, Transport: transport, Local: n.door, Originator: n.door, Now: n.db.Now, Departed: n.departed(), Events: n.events, Log: n.log,
 	})
 	if err != nil {
 		return fmt.Errorf("mta: %w", err)
@@ -263,6 +264,11 @@ func (f *File) policy() (*policy.Policy, error) {
 // network if it has a prefix length, else the address of a person.
 func (s SubmissionSection) config() (policy.PersonConfig, error) {
 	c := policy.PersonConfig{MaxMessages: s.MaxMessages, MaxRecipients: s.MaxRecipients, Window: time.Duration(s.Window)}
+	switch s.Departed {
+	case "", departedSend, departedHold:
+	default:
+		return c, fmt.Errorf("departed: %q is neither send nor hold", s.Departed)
+	}
 	for _, e := range s.Exempt {
 		if a, err := envelope.ParseAddress(e); err == nil {
 			c.ExemptPeople = append(c.ExemptPeople, a)
@@ -297,6 +303,9 @@ func (n *node) purge(ctx context.Context, q *queue.Queue) error {
 		case <-wait.C:
 		}
 		start := time.Now()
+		if err := q.ForgetAuthors(ctx); err != nil && ctx.Err() == nil {
+			n.log.ErrorContext(ctx, "authors of sent mail not forgotten, it is tried again", "err", err)
+		}
 		if err := n.closeAccounts(ctx); err != nil {
 			if ctx.Err() == nil {
 				n.log.ErrorContext(ctx, "whose mail is past its time cannot be told; nothing is purged", "err", err)
