@@ -72,14 +72,14 @@ func (s *scramServer) Next(ctx context.Context, response []byte) (challenge []by
 
 // lookup returns the keys for a name, when the client has said all that it has to
 // say.
-func (s *scramServer) lookup(ctx context.Context, authzid, authcid string) ([]sasl.ScramKey, error) {
-	s.a.authzid, s.a.authcid = authzid, authcid
-	e, err := s.b.find(ctx, s.c, s.a)
-	if err != nil {
-		return nil, err
+func (s *scramServer) lookup(ctx context.Context, authzid, authcid string, again bool) (_ []sasl.ScramKey, err error) {
+	if !again {
+		s.a.authzid, s.a.authcid = authzid, authcid
+		if s.a.entry, err = s.b.find(ctx, s.c, s.a); err != nil {
+			return nil, err
+		}
 	}
-	s.a.entry = e
-	if s.candidates, err = s.b.parts.AppPasswords.Candidates(ctx, e.Key); err != nil {
+	if s.candidates, err = s.b.parts.AppPasswords.Candidates(ctx, s.a.entry.Key, again); err != nil {
 		return nil, s.b.provedApp(ctx, s.c, s.a, nil, err)
 	}
 	keys := make([]sasl.ScramKey, len(s.candidates))

@@ -20,7 +20,8 @@
 //
 // A Store is safe for concurrent use. What a login needs is read from the database
 // and kept in memory for half a minute at most; a hint on the bus tells all nodes
-// of each change at once. When a password was last used is written by Run, once a
+// of each change at once, and a password that is not among those that are remembered
+// is looked for in the database before it is called wrong. When a password was last used is written by Run, once a
 // minute at most, and never on the way of a login.
 //
 // # Limits

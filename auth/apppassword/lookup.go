@@ -116,11 +116,12 @@ select id, name, services, created_at, created_by, expires_at, stored_key, serve
   from app_password
  where person = $1`
 
-// record returns what the database says of a person, or has said a moment ago.
-func (s *Store) record(ctx context.Context, person directory.Key) (*record, error) {
+// record returns what the database says of a person, or, unless anew, has said a
+// moment ago.
+func (s *Store) record(ctx context.Context, person directory.Key, anew bool) (*record, error) {
 	now := s.db.Now()
 	r, version := s.memory.get(person, now)
-	if r != nil {
+	if r != nil && !anew {
 		return r, nil
 	}
 	rows, err := s.db.Query(ctx, postgres.Interactive, lookupSQL, person)
@@ -148,9 +149,11 @@ func (s *Store) record(ctx context.Context, person directory.Key) (*record, erro
 }
 
 // Candidates returns what the proof of a client of SCRAM is tried against: the
-// passwords of a person that have not expired.
-func (s *Store) Candidates(ctx context.Context, person directory.Key) ([]Candidate, error) {
-	r, err := s.record(ctx, person)
+// passwords of a person that have not expired. anew asks the database, where the
+// proof was right for none of those that it has named before: a password that was
+// made a moment ago may not be among them.
+func (s *Store) Candidates(ctx context.Context, person directory.Key, anew bool) ([]Candidate, error) {
+	r, err := s.record(ctx, person, anew)
 	if err != nil {
 		return nil, err
 	}
@@ -174,28 +177,29 @@ func (s *Store) Verify(ctx context.Context, person directory.Key, typed string) 
 	if !ok {
 		return nil, ErrWrong
 	}
-	r, err := s.record(ctx, person)
+	r, err := s.record(ctx, person, false)
 	if err != nil {
 		return nil, err
 	}
-	now := s.db.Now()
 	if id, ok := s.memory.knows(person, bare); ok {
-		for _, p := range r.live(now) {
+		for _, p := range r.live(s.db.Now()) {
 			if p.ID == id {
 				return &p.Password, nil
 			}
 		}
 	}
-	if len(r.passwords) == 0 {
-		return nil, ErrWrong // the time of the answer is the caller's care
-	}
 	derived, err := s.derive(ctx, bare)
 	if err != nil {
 		return nil, err
 	}
-	p, ok := r.find(derived, now)
-	if !ok {
-		return nil, ErrWrong
+	p, ok := r.find(derived, s.db.Now())
+	if !ok { // one that was made a moment ago may not have been heard of here
+		if r, err = s.record(ctx, person, true); err != nil {
+			return nil, err
+		}
+		if p, ok = r.find(derived, s.db.Now()); !ok {
+			return nil, ErrWrong
+		}
 	}
 	s.memory.learn(person, bare, p.ID)
 	return p, nil

@@ -129,6 +129,35 @@ func TestIssueVerifyRevoke(t *testing.T) {
 	}
 }
 
+// A node that has not heard of a new password takes it all the same.
+func TestHintsLost(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	here, there := w.node(Config{}), w.node(Config{})
+	first, _ := issue(t, here, Request{Person: alice, Name: "first"})
+	if _, err := there.Verify(t.Context(), alice, string(first)); err != nil {
+		t.Fatal(err)
+	}
+	w.wire.cut = true
+	second, _ := issue(t, here, Request{Person: alice, Name: "second"})
+	if known, err := there.Candidates(t.Context(), alice, false); err != nil || len(known) != 2 {
+		t.Errorf("%d candidates, %v: the hint was not lost", len(known), err)
+	}
+	if known, err := there.Candidates(t.Context(), alice, true); err != nil || len(known) != 4 {
+		t.Errorf("%d candidates, %v, anew", len(known), err)
+	}
+	there.memory.forget("")
+	if _, err := there.Verify(t.Context(), alice, string(first)); err != nil {
+		t.Error(err)
+	}
+	third, _ := issue(t, here, Request{Person: alice, Name: "third"})
+	for _, p := range []logging.Secret{second, third} {
+		if _, err := there.Verify(t.Context(), alice, string(p)); err != nil {
+			t.Errorf("one that was made a moment ago: %v", err)
+		}
+	}
+}
+
 // Nothing that the password could be read from is in the database.
 func TestDatabaseKnowsNoPassword(t *testing.T) {
 	t.Parallel()
@@ -168,7 +197,7 @@ func TestFactors(t *testing.T) {
 		}
 	}
 	for person, want := range map[directory.Key]int{alice: 2, bob: 0} {
-		if got, err := there.Candidates(t.Context(), person); err != nil || len(got) != want {
+		if got, err := there.Candidates(t.Context(), person, false); err != nil || len(got) != want {
 			t.Errorf("%s: %d candidates, %v, want %d", person, len(got), err, want)
 		}
 	}
@@ -183,7 +212,7 @@ func TestExpiry(t *testing.T) {
 	if _, err := s.Verify(t.Context(), alice, string(secret)); err != nil {
 		t.Fatal(err)
 	}
-	r, err := s.record(t.Context(), alice)
+	r, err := s.record(t.Context(), alice, false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -43,8 +43,10 @@ type ScramConfig struct {
 type ScramKey struct{ StoredKey, ServerKey []byte }
 
 // ScramLookup returns the keys of the passwords that a name has, none for one that
-// nobody has. It is called when the proof has come, and once in an exchange.
-type ScramLookup func(ctx context.Context, authzid, authcid string) ([]ScramKey, error)
+// nobody has. It is called when the proof has come, and if the proof is right for none
+// of them once more, again: there may be a password that was not known the first
+// time.
+type ScramLookup func(ctx context.Context, authzid, authcid string, again bool) ([]ScramKey, error)
 
 // Scram is the server's side of SCRAM-SHA-256 (RFC 5802, RFC 7677), with several
 // passwords of a person at once. It is a conversation of package scram for the
@@ -166,18 +168,16 @@ func (s *Scram) end(ctx context.Context, final string) ([]byte, error) {
 	if _, err := s.judge(final, none); !errors.Is(err, ErrProof) {
 		return nil, cmp.Or(err, ErrProof)
 	}
-	keys, err := s.lookup(ctx, s.names[0], s.names[1])
-	if err != nil {
-		return nil, err
-	}
-	for i, k := range keys {
-		verifier, err := s.judge(final, k)
-		if err == nil {
-			s.candidate = i
-			return []byte(verifier), nil
-		}
-		if !errors.Is(err, ErrProof) {
+	for _, again := range []bool{false, true} {
+		keys, err := s.lookup(ctx, s.names[0], s.names[1], again)
+		if err != nil {
 			return nil, err
+		}
+		for i, k := range keys {
+			if verifier, err := s.judge(final, k); err == nil {
+				s.candidate = i
+				return []byte(verifier), nil
+			}
 		}
 	}
 	return nil, ErrProof

@@ -14,6 +14,7 @@ import (
 	"github.com/emersion/go-imap/v2/imapclient"
 	"github.com/emersion/go-sasl"
 	"github.com/emersion/go-smtp"
+	"github.com/go-ldap/ldap/v3"
 )
 
 // appPassword makes an app password by the command.
@@ -39,6 +40,19 @@ func (s *system) imap(who, password string) (*imapclient.Client, error) {
 	}
 	_, err = c.Select("INBOX", nil).Wait()
 	return c, err
+}
+
+// ends waits for the end of a session.
+func (s *system) ends(c *imapclient.Client) {
+	s.t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for c.Noop().Wait() == nil {
+		if time.Now().After(deadline) {
+			s.t.Error("the session goes on")
+			return
+		}
+		time.Sleep(5 * time.Millisecond) // a client can only look
+	}
 }
 
 // TestAppPasswordCommand: made, listed, restricted, revoked, with sessions on it.
@@ -71,7 +85,8 @@ func TestAppPasswordCommand(t *testing.T) {
 	if err != nil {
 		t.Fatalf("IMAP with the phone's: %v", err)
 	}
-	other, err := s.imap("alice", s.appPassword("alice", "--name", "Tablet").Password)
+	tablet := s.appPassword("alice", "--name", "Tablet").Password
+	other, err := s.imap("alice", tablet)
 	if err != nil {
 		t.Fatalf("IMAP with the tablet's: %v", err)
 	}
@@ -86,6 +101,10 @@ func TestAppPasswordCommand(t *testing.T) {
 	if err := sender.Auth(sasl.NewPlainClient("", "alice", scanner.Password)); err != nil {
 		t.Errorf("submission with the scanner's: %v", err)
 	}
+	var walk bytes.Buffer
+	if code := run(t.Context(), []string{"dirpost", "--config", s.config, "auth", "test", "alice", "--from", "203.0.113.7", "--password"}, streams{strings.NewReader(phone + "\n"), &walk, &walk}); code != 0 || !strings.Contains(walk.String(), `the app password "Phone"`) || strings.Contains(walk.String(), phone) {
+		t.Errorf("auth test: exit status %d: %s", code, walk.String())
+	}
 	if list := s.command(0, "auth", "app-password", "list", "alice"); !regexp.MustCompile(`(?m)Phone +imap pop3 sieve submission`).MatchString(list) || !strings.Contains(list, "Scanner") || strings.Contains(list, phone) {
 		t.Errorf("list:\n%s", list)
 	}
@@ -93,23 +112,22 @@ func TestAppPasswordCommand(t *testing.T) {
 	if out := s.command(0, "auth", "app-password", "revoke", "alice", "PHONE"); !strings.Contains(out, "1 revoked") {
 		t.Errorf("revoke: %s", out)
 	}
-	ended := make(chan error, 1)
-	go func() {
-		for c.Noop().Wait() == nil {
-			time.Sleep(5 * time.Millisecond) // a client can only look
-		}
-		ended <- nil
-	}()
-	select {
-	case <-ended:
-	case <-time.After(30 * time.Second):
-		t.Error("the session of a revoked password goes on")
-	}
+	s.ends(c)
 	if err := other.Noop().Wait(); err != nil {
 		t.Errorf("the session of another password ended: %v", err)
 	}
 	if _, err := s.imap("alice", phone); err == nil {
 		t.Error("a revoked password is taken")
+	}
+	// Disabled in the directory: sessions end, and nothing is taken any more.
+	disable := ldap.NewModifyRequest(s.person("alice"), nil)
+	disable.Replace("dirpostEnabled", []string{"nologin"})
+	if err := s.admin().Modify(disable); err != nil {
+		t.Fatal(err)
+	}
+	s.ends(other)
+	if _, err := s.imap("alice", tablet); err == nil || !strings.Contains(err.Error(), "CONTACTADMIN") {
+		t.Errorf("an app password of somebody who is disabled: %v", err)
 	}
 	if out := s.command(0, "auth", "app-password", "revoke", "alice", "--all"); !strings.Contains(out, "2 revoked") {
 		t.Errorf("revoke --all: %s", out)
