@@ -42,7 +42,11 @@ func printPlan(c *cobra.Command, f *File, std streams) error {
 		fmt.Fprintln(std.out, "The schema is up to date.")
 	}
 	for _, m := range todo {
-		fmt.Fprintf(std.out, "would apply %s\n", m.Name)
+		what := "stop the nodes of the version before first"
+		if m.Additive {
+			what = "nodes of the version before go on working"
+		}
+		fmt.Fprintf(std.out, "would apply %s: %s\n", m.Name, what)
 	}
 	return nil
 }

@@ -37,7 +37,14 @@ type Migration struct {
 	Name     string // file name
 	SQL      string
 	Checksum string // of SQL, hex
+	// Additive says that programs that do not know the migration go on working after
+	// it: a line "-- Additive" in the file. So nodes of two versions run side by side
+	// while they are upgraded one after the other.
+	Additive bool
 }
+
+// additiveLine is what an additive migration says of itself.
+var additiveLine = regexp.MustCompile(`(?m)^-- Additive\b`)
 
 // Migrations returns the files of schema/postgres in order.
 func Migrations() ([]Migration, error) { return readMigrations(schema.FS) }
@@ -63,7 +70,7 @@ func readMigrations(files fs.FS) ([]Migration, error) {
 			return nil, err
 		}
 		sum := sha256.Sum256(text)
-		all = append(all, Migration{n, name, string(text), hex.EncodeToString(sum[:])})
+		all = append(all, Migration{n, name, string(text), hex.EncodeToString(sum[:]), additiveLine.Match(text)})
 	}
 	return all, nil
 }
@@ -78,13 +85,24 @@ create table if not exists schema_migration (
   name       text        not null,
   checksum   text        not null,          -- SHA-256 of the file, hex
   applied_at timestamptz not null default now()
-)`
+);
+alter table schema_migration
+  add column if not exists additive boolean not null default false -- programs that do not know it go on working`
 
 // Migrate brings the schema of the database at url up to this program's, each
 // file in a transaction of its own, and grants what the files say to roles. It
 // waits for another process that does the same. Roles that do not exist are
 // created if the user of url may do that, else ErrRole says what to do.
 func Migrate(ctx context.Context, url string, roles Roles, log *slog.Logger) error {
+	files, err := Migrations()
+	if err != nil {
+		return err
+	}
+	return MigrateTo(ctx, url, files, roles, log)
+}
+
+// MigrateTo is Migrate to the schema of another version, whose files these are.
+func MigrateTo(ctx context.Context, url string, files []Migration, roles Roles, log *slog.Logger) error {
 	conn, err := connect(ctx, url)
 	if err != nil {
 		return err
@@ -97,9 +115,12 @@ func Migrate(ctx context.Context, url string, roles Roles, log *slog.Logger) err
 	if _, err := conn.Exec(ctx, migrationTableSQL); err != nil {
 		return Classify(fmt.Errorf("create schema_migration: %w", err))
 	}
-	plan, err := pending(ctx, conn)
+	plan, newer, err := pending(ctx, conn, files)
 	if err != nil {
 		return err
+	}
+	if newer {
+		log.WarnContext(ctx, "the schema is that of a newer version: what it grants stays as it is")
 	}
 	for _, m := range plan {
 		start := time.Now()
@@ -108,7 +129,10 @@ func Migrate(ctx context.Context, url string, roles Roles, log *slog.Logger) err
 		}
 		log.InfoContext(ctx, "migration applied", "migration", m.Name, "delay", time.Since(start))
 	}
-	return grantAll(ctx, conn, roles)
+	if newer {
+		return nil // else nodes of that version would lose what they need
+	}
+	return grantAll(ctx, conn, files, roles)
 }
 
 // MigratePlan returns the migrations that Migrate would apply, and changes
@@ -119,7 +143,12 @@ func MigratePlan(ctx context.Context, url string) ([]Migration, error) {
 		return nil, err
 	}
 	defer closeSoon(conn)
-	return pending(ctx, conn)
+	files, err := Migrations()
+	if err != nil {
+		return nil, err
+	}
+	plan, _, err := pending(ctx, conn, files)
+	return plan, err
 }
 
 // connect opens a connection for the schema's owner: no statement timeout,
@@ -139,58 +168,58 @@ func connect(ctx context.Context, url string) (*pgx.Conn, error) {
 	return conn, nil
 }
 
+// A database of an older version has no column additive.
 const appliedSQL = `
-select number, name, checksum
-  from schema_migration
- order by number`
+select m.number, m.name, m.checksum, coalesce((to_jsonb(m) ->> 'additive')::boolean, false) as additive
+  from schema_migration m
+ order by m.number`
 
-// pending compares the database with the files.
+// pending compares the database with the files: what is to be applied, and whether a
+// newer version has added to it.
 func pending(ctx context.Context, q interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
-}) ([]Migration, error) {
-	files, err := Migrations()
-	if err != nil {
-		return nil, err
-	}
+}, files []Migration) (plan []Migration, newer bool, err error) {
 	byNumber := make(map[int]Migration, len(files))
 	for _, m := range files {
 		byNumber[m.Number] = m
 	}
 	rows, err := q.Query(ctx, appliedSQL)
 	if code, _ := State(err); code == "42P01" { // undefined_table
-		return files, nil
+		return files, false, nil
 	}
 	if err != nil {
-		return nil, Classify(fmt.Errorf("read schema_migration: %w", err))
+		return nil, false, Classify(fmt.Errorf("read schema_migration: %w", err))
 	}
 	type row struct {
 		Number         int
 		Name, Checksum string
+		Additive       bool
 	}
 	applied, err := CollectRows[row](rows)
 	if code, _ := State(err); code == "42P01" { // undefined_table
-		return files, nil
+		return files, false, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read schema_migration: %w", err)
+		return nil, false, fmt.Errorf("read schema_migration: %w", err)
 	}
 	for _, a := range applied {
 		m, known := byNumber[a.Number]
 		switch {
+		case !known && a.Additive:
+			newer = true
 		case !known:
-			return nil, fmt.Errorf("%w: it has migration %s, which this program does not know: use a newer program", ErrVersion, a.Name)
+			return nil, false, fmt.Errorf("%w: it has migration %s, which this program does not know: use a newer program", ErrVersion, a.Name)
 		case m.Checksum != a.Checksum:
-			return nil, fmt.Errorf("%w: migration %s was applied with another content: use the program that made it", ErrVersion, a.Name)
+			return nil, false, fmt.Errorf("%w: migration %s was applied with another content: use the program that made it", ErrVersion, a.Name)
 		}
 		delete(byNumber, a.Number)
 	}
-	var plan []Migration
 	for _, m := range files {
 		if _, ok := byNumber[m.Number]; ok {
 			plan = append(plan, m)
 		}
 	}
-	return plan, nil
+	return plan, newer, nil
 }
 
 // apply runs one file and records it.
@@ -204,7 +233,7 @@ func apply(ctx context.Context, conn *pgx.Conn, m Migration) error {
 	if _, err := tx.Conn().PgConn().Exec(ctx, m.SQL).ReadAll(); err != nil {
 		return withLine(err, m.SQL)
 	}
-	if _, err := tx.Exec(ctx, `insert into schema_migration (number, name, checksum) values ($1, $2, $3)`, m.Number, m.Name, m.Checksum); err != nil {
+	if _, err := tx.Exec(ctx, `insert into schema_migration (number, name, checksum, additive) values ($1, $2, $3, $4)`, m.Number, m.Name, m.Checksum, m.Additive); err != nil {
 		return err
 	}
 	return tx.Commit(ctx)
@@ -221,9 +250,14 @@ func withLine(err error, text string) error {
 	return fmt.Errorf("line %d: %w", 1+strings.Count(string(head), "\n"), err)
 }
 
-// CheckSchema returns ErrVersion unless the schema is exactly this program's.
+// CheckSchema returns ErrVersion unless the schema is this program's, or one that a
+// later version has added to.
 func (db *DB) CheckSchema(ctx context.Context) error {
-	plan, err := pending(ctx, db.pools[Interactive])
+	files, err := Migrations()
+	if err != nil {
+		return err
+	}
+	plan, _, err := pending(ctx, db.pools[Interactive], files)
 	if err != nil {
 		return err
 	}

@@ -13,11 +13,7 @@ var ErrRole = errors.New("role does not exist")
 
 // grantAll makes the roles and gives them what the migrations say, and takes
 // away what they do not.
-func grantAll(ctx context.Context, conn *pgx.Conn, roles Roles) error {
-	files, err := Migrations()
-	if err != nil {
-		return err
-	}
+func grantAll(ctx context.Context, conn *pgx.Conn, files []Migration, roles Roles) error {
 	var all []Grant
 	for _, m := range files {
 		grants, err := Grants(m.SQL)

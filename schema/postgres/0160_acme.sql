@@ -1,4 +1,4 @@
--- Certificates that an authority issues by ACME (RFC 8555), for all nodes.
+-- Additive. Certificates that an authority issues by ACME (RFC 8555), for all nodes.
 -- Locks taken: none on existing tables.
 
 create table acme_account (
