@@ -91,7 +91,8 @@ func (b *Bridge) owner(a *attempt, peer *gssapi.Peer) error {
 func (b *Bridge) OffersNegotiate(c Conn) bool { return b.takesTickets(c) }
 
 // NegotiateHTTP logs in who has sent authorization, the value of the field
-// Authorization that begins with "Negotiate". reply is what WWW-Authenticate of the
+// Authorization that begins with "Negotiate". c.State is the request's, c.Certificate
+// what web.Shown says of it. reply is what WWW-Authenticate of the
 // response has to say then, the proof that we are who we are; a browser may not show
 // a page without it. Errors are those of Login: the response is then 401 with
 // "WWW-Authenticate: Negotiate" and a page that asks for a password. No other

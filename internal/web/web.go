@@ -101,7 +101,7 @@ func (s *Server) ServePlain(ctx context.Context, l net.Listener) error {
 func (s *Server) ServeTLS(ctx context.Context, l net.Listener, config *tls.Config) error {
 	config = config.Clone()
 	config.NextProtos = []string{"h2", "http/1.1"}
-	return s.serve(ctx, tls.NewListener(l, config), secureHeaders(s.secure))
+	return s.serve(ctx, tls.NewListener(shownListener{l}, config), secureHeaders(s.secure))
 }
 
 func (s *Server) serve(ctx context.Context, l net.Listener, h http.Handler) error {
@@ -111,7 +111,8 @@ func (s *Server) serve(ctx context.Context, l net.Listener, h http.Handler) erro
 		ReadTimeout:       30 * time.Second,
 		WriteTimeout:      time.Minute,
 		IdleTimeout:       time.Minute,
-		MaxHeaderBytes:    32 << 10,
+		MaxHeaderBytes:    96 << 10, // a Kerberos ticket has up to 48,000 octets, in base64
+		ConnContext:       withShown,
 		// Failed handshakes of port scanners are of no interest.
 		ErrorLog:    slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
