@@ -1,6 +1,7 @@
 package sasl
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/pbkdf2"
@@ -226,11 +227,17 @@ func TestScramMalformed(t *testing.T) {
 }
 
 // FuzzScram: whatever a stranger sends, they are not let in, keys are looked up
-// twice at most, and the nonce is ours at the end of theirs.
+// twice at most, and the nonce is ours at the end of theirs. @ in the final message
+// is our nonce, which nobody can know before.
 func FuzzScram(f *testing.F) {
-	f.Add(true, []byte("p=tls-exporter,,n=alice,r=abc"), []byte("c=cD10bHMtZXhwb3J0ZXIsLHg=,r=abc,p=AAAA"))
-	f.Add(false, []byte("n,a=bob,n=ali=2Cce,r=abc"), []byte("c=biws,r=abc,p=AAAA"))
-	f.Add(false, []byte("y,,n=alice,r=abc"), []byte("c=biws,r=abc,x=1,p=AAAA"))
+	proof := base64.StdEncoding.EncodeToString(make([]byte, 32))
+	f.Add(true, []byte("p=tls-exporter,,n=alice,r=abc"), []byte("c=cD10bHMtZXhwb3J0ZXIsLHg=,r=abc@,p="+proof))
+	f.Add(true, []byte("p=tls-exporter,,n=alice,r=abc"), []byte("c=cD10bHMtZXhwb3J0ZXIsLHk=,r=abc@,p="+proof))
+	f.Add(true, []byte("p=tls-unique,,n=alice,r=abc"), []byte("c=cD10bHMtdW5pcXVlLCx4,r=abc@,p="+proof))
+	f.Add(false, []byte("n,a=bob,n=ali=2Cce,r=abc"), []byte("c=bixhPWJvYiw=,r=abc@,p="+proof))
+	f.Add(false, []byte("n,,n=alice,r=abc"), []byte("c=biws,r=abc@,i=1000000000,x=1,p="+proof))
+	f.Add(false, []byte("n,,n=alice,r=abc"), []byte("c=biws,r=abc@,p=AAAA"))
+	f.Add(false, []byte("y,,n=alice,r=abc"), []byte("c=eSws,r=abc@,p="+proof))
 	f.Add(false, []byte("n,,m=ext,n=alice,r="), []byte(""))
 	f.Add(false, []byte("n,,n=alice,r=,i=1000000000"), []byte("c=biws,i=1"))
 	keys := keysOf(f, "secret")
@@ -244,6 +251,9 @@ func FuzzScram(f *testing.F) {
 			return keys, nil
 		})
 		for i, r := range [][]byte{nil, first, final, final} {
+			if i > 1 {
+				r = bytes.ReplaceAll(r, []byte("@"), []byte(s.nonce))
+			}
 			challenge, done, err := s.Next(t.Context(), r)
 			if done || s.Candidate() >= 0 {
 				t.Fatalf("let in by %q, %q", first, final)

@@ -2,8 +2,11 @@ package main
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net/textproto"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -15,6 +18,7 @@ import (
 	"github.com/emersion/go-sasl"
 	"github.com/emersion/go-smtp"
 	"github.com/go-ldap/ldap/v3"
+	"github.com/xdg-go/scram"
 )
 
 // appPassword makes an app password by the command.
@@ -222,5 +226,67 @@ SyncState *
 	}
 	if got, err := filepath.Glob(maildir + "INBOX/*/*"); err != nil || len(got) != 1 {
 		t.Errorf("mbsync fetched %d messages, want 1 (%v)", len(got), err)
+	}
+}
+
+// TestScramPOP3: SCRAM over POP3, whose success carries no data: the server's own proof
+// comes before it (RFC 5034 §4), and a client can give up in between.
+func TestScramPOP3(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, "")
+	s.change("\n[auth]\n", "\n[auth]\ninside = [\"10.0.0.0/8\"]\n") // this host is outside
+	s.start()
+	pass := s.appPassword("carol", "--name", "Telephone", "--service", "pop3").Password
+	login := func(pass string, giveUp bool) error {
+		c := &pop3Client{textproto.NewConn(s.dialFrom("127.0.0.1", "pop3s"))}
+		if err := c.answer(); err != nil {
+			t.Fatal(err)
+		}
+		client, err := scram.SHA256.NewClient("carol", pass, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		conv, message, line := client.NewConversation(), "", "AUTH SCRAM-SHA-256 "
+		for !conv.Done() {
+			response, err := conv.Step(message)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if giveUp && conv.Done() {
+				return c.command("*")
+			}
+			if err := c.text.PrintfLine("%s%s", line, base64.StdEncoding.EncodeToString([]byte(response))); err != nil {
+				return err
+			}
+			if conv.Done() {
+				break
+			}
+			answer, err := c.text.ReadLine()
+			if err != nil {
+				return err
+			}
+			challenge, ok := strings.CutPrefix(answer, "+ ")
+			if !ok {
+				return errors.New(answer)
+			}
+			b, err := base64.StdEncoding.DecodeString(challenge)
+			if err != nil {
+				t.Fatal(err)
+			}
+			message, line = string(b), ""
+		}
+		if !conv.Valid() {
+			t.Error("the server does not prove that it knows the password")
+		}
+		return c.answer()
+	}
+	if err := login(pass, false); err != nil {
+		t.Errorf("right: %v", err)
+	}
+	if err := login(pass+"0", false); err == nil || !strings.Contains(err.Error(), "-ERR [AUTH]") {
+		t.Errorf("wrong: %v", err)
+	}
+	if err := login(pass, true); err == nil || !strings.Contains(err.Error(), "-ERR") {
+		t.Errorf("given up at the end: %v", err)
 	}
 }
