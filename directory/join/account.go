@@ -3,12 +3,10 @@ package join
 import (
 	"crypto/rand"
 	"encoding/base64"
-	"encoding/binary"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf16"
 
 	"dirpost/internal/gssapi"
 )
@@ -51,16 +49,6 @@ func NewPassword() string {
 	raw := make([]byte, passwordSize)
 	rand.Read(raw) // never fails (crypto/rand)
 	return base64.RawURLEncoding.EncodeToString(raw)
-}
-
-// unicodePwd is a password as Active Directory wants it, in quotation marks and
-// UTF-16 ([MS-ADTS] §3.1.1.3.1.5).
-func unicodePwd(password string) string {
-	var b []byte
-	for _, u := range utf16.Encode([]rune(`"` + password + `"`)) {
-		b = binary.LittleEndian.AppendUint16(b, u)
-	}
-	return string(b)
 }
 
 // services are the classes of service that mail has (the first part of their

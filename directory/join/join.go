@@ -150,7 +150,7 @@ func (r Request) put(ctx context.Context, s *ldap.Session, a *Account, password 
 	add.Attribute("objectClass", []string{"computer"})
 	add.Attribute("sAMAccountName", []string{a.Principal})
 	add.Attribute("userAccountControl", []string{strconv.Itoa(uacWorkstation)})
-	add.Attribute("unicodePwd", []string{unicodePwd(password)})
+	add.Attribute("unicodePwd", []string{ldap.UnicodePwd(password)})
 	add.Attribute("dNSHostName", []string{a.Host})
 	add.Attribute("servicePrincipalName", a.Services)
 	add.Attribute("msDS-SupportedEncryptionTypes", []string{onlyAES})
@@ -185,7 +185,7 @@ func (r Request) takeOver(ctx context.Context, s *ldap.Session, a *Account, ther
 			r.Command+" --reuse", r.Command+" --name ANOTHER")
 	}
 	mod := goldap.NewModifyRequest(there.DN, nil)
-	mod.Replace("unicodePwd", []string{unicodePwd(password)})
+	mod.Replace("unicodePwd", []string{ldap.UnicodePwd(password)})
 	mod.Replace("dNSHostName", []string{a.Host})
 	mod.Replace("servicePrincipalName", union(a.Services, there.GetAttributeValues("servicePrincipalName")))
 	mod.Replace("msDS-SupportedEncryptionTypes", []string{onlyAES})

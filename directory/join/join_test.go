@@ -515,7 +515,7 @@ func TestPasswords(t *testing.T) {
 	if len(p) != 120 || p == NewPassword() {
 		t.Errorf("%d characters", len(p))
 	}
-	if got := unicodePwd("aé"); !bytes.Equal([]byte(got), []byte{'"', 0, 'a', 0, 0xe9, 0, '"', 0}) {
+	if got := ldap.UnicodePwd("aé"); !bytes.Equal([]byte(got), []byte{'"', 0, 'a', 0, 0xe9, 0, '"', 0}) {
 		t.Errorf("%x", got)
 	}
 }

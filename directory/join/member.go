@@ -256,8 +256,8 @@ func (m *Member) change(ctx context.Context, a *Stored) error {
 	if dn, err := whoIs(ctx, s, a.Account); err == nil {
 		mod.DN = dn // it may have been moved
 	}
-	mod.Delete("unicodePwd", []string{unicodePwd(current.Password)})
-	mod.Add("unicodePwd", []string{unicodePwd(password)})
+	mod.Delete("unicodePwd", []string{ldap.UnicodePwd(current.Password)})
+	mod.Add("unicodePwd", []string{ldap.UnicodePwd(password)})
 	if err := s.Modify(ctx, mod); err != nil {
 		if isRefusal(err) {
 			m.withdraw(ctx, id)

@@ -157,8 +157,8 @@ func TestRotateBroken(t *testing.T) {
 	session := must(m.Controller.Open(ctx, b.withKey(second.Key)))
 	defer session.Close()
 	mod := goldap.NewModifyRequest(b.DN, nil)
-	mod.Delete("unicodePwd", []string{unicodePwd(second.Password)})
-	mod.Add("unicodePwd", []string{unicodePwd(lost.Password)})
+	mod.Delete("unicodePwd", []string{ldap.UnicodePwd(second.Password)})
+	mod.Add("unicodePwd", []string{ldap.UnicodePwd(lost.Password)})
 	if err := session.Modify(ctx, mod); err != nil {
 		t.Fatal(err)
 	}
@@ -178,8 +178,8 @@ func TestRotateBroken(t *testing.T) {
 
 	// The node that stood still goes on: too late, and nothing is lost.
 	mod = goldap.NewModifyRequest(b.DN, nil)
-	mod.Delete("unicodePwd", []string{unicodePwd(second.Password)})
-	mod.Add("unicodePwd", []string{unicodePwd("Passw0rd." + NewPassword())})
+	mod.Delete("unicodePwd", []string{ldap.UnicodePwd(second.Password)})
+	mod.Add("unicodePwd", []string{ldap.UnicodePwd("Passw0rd." + NewPassword())})
 	if err := session.Modify(ctx, mod); err == nil {
 		t.Error("a change from a password that is not the account's was taken")
 	}
@@ -187,7 +187,7 @@ func TestRotateBroken(t *testing.T) {
 
 	// Somebody has set the account back.
 	mod = goldap.NewModifyRequest(b.DN, nil)
-	mod.Replace("unicodePwd", []string{unicodePwd("Passw0rd.of.an.admin")})
+	mod.Replace("unicodePwd", []string{ldap.UnicodePwd("Passw0rd.of.an.admin")})
 	if err := admin(t, s).Modify(ctx, mod); err != nil {
 		t.Fatal(err)
 	}
