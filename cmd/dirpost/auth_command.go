@@ -8,6 +8,7 @@ func authCommand(path *string, std streams) *cobra.Command {
 		Use: "auth", Short: "Look at logins",
 	}
 	c.AddCommand(
+		secondFactorCommand(path, std),
 		authTestCommand(path, std),
 		authTopCommand(path, std),
 		authUnblockCommand(path, std),

@@ -153,6 +153,7 @@ type GroupPolicySection struct {
 type AuthSection struct {
 	Socket          AuthSocketSection      `toml:"socket"`
 	PasswordWarning PasswordWarningSection `toml:"password_warning"`
+	Page            PageSection            `toml:"page"`
 
 	PlaintextLoopback bool     `toml:"plaintext_loopback"`
 	Remember          Duration `toml:"remember"`
@@ -329,7 +330,7 @@ func defaults() *File {
 			Delimiter: "+", VerifyUnknown: true, KeepFormer: Duration(90 * 24 * time.Hour), ExpiredReceive: Duration(30 * 24 * time.Hour), GoneReceive: Duration(30 * 24 * time.Hour),
 		},
 		Server:   ServerSection{Socket: "/run/dirpost/dirpost.sock"},
-		Auth:     AuthSection{Remember: Duration(5 * time.Minute), FailureTime: Duration(2 * time.Second), Permits: defaultPermits(), AppPasswords: AppPasswordsSection{Max: apppassword.DefaultMax}},
+		Auth:     AuthSection{Remember: Duration(5 * time.Minute), FailureTime: Duration(2 * time.Second), Permits: defaultPermits(), AppPasswords: AppPasswordsSection{Max: apppassword.DefaultMax}, Page: defaultPage()},
 		Database: DatabaseSection{ServeRole: "dirpost_serve", ReadRole: "dirpost_read"},
 		MTA: MTASection{MaxSize: 75 << 20, MaxRecipients: 1000, MaxPerClient: 500, InTransaction: 50, SmarthostTLS: "verify", Lifetime: Duration(5 * 24 * time.Hour), ModerationTime: Duration(intake.DefaultConfig("").ModerationTime), Policy: PolicySection{
 			Exempt: networks(p.Exempt), MaxConnections: p.MaxConnections, MaxConnects: p.MaxConnects, MaxMessages: p.MaxMessages, MaxRecipients: p.MaxRecipients,
@@ -417,6 +418,9 @@ func (f *File) validate() error {
 	}
 	if err := f.retention().Validate(); err != nil {
 		bad("mda", "%v", err)
+	}
+	if err := f.Auth.Page.config().Validate(); err != nil {
+		bad("auth.page", "%v", err)
 	}
 	if err := (mda.Config{Subaddress: f.MDA.Subaddress}).Validate(); err != nil {
 		bad("mda", "%v", err)

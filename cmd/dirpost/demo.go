@@ -224,7 +224,7 @@ var services = []service{
 	{"POP3", 110, "pop3", "starttls", "mailboxes, STARTTLS"},
 	{"POP3S", 995, "pop3", "implicit", "mailboxes, TLS"},
 	{"HTTP", 80, "http", "off", "health and metrics"},
-	{"HTTPS", 443, "http", "implicit", "web"},
+	{"HTTPS", 443, "http", "implicit", "people's own page"},
 	{"LMTP", 24, "lmtp", "off", "mail from another MTA on this machine"},
 	{"LDAP", 389, "", "", "the private directory"},
 }

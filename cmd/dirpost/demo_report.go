@@ -5,6 +5,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"dirpost/auth/selfservice"
 )
 
 // report prints what runs where, who can log in, and what to try.
@@ -17,7 +19,11 @@ func (d *demo) report() {
 		if s.name == "LDAP" {
 			address = d.directory.url()
 		}
-		fmt.Fprintf(w, "  %s\t%s\t%s\n", strings.ToLower(s.name), address, s.about)
+		about := s.about
+		if s.name == "HTTPS" {
+			about += ": https://" + address + selfservice.Root
+		}
+		fmt.Fprintf(w, "  %s\t%s\t%s\n", strings.ToLower(s.name), address, about)
 	}
 	fmt.Fprintln(w)
 	fmt.Fprintln(w, "  ACCOUNT\tADDRESS\t")

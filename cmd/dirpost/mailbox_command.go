@@ -8,6 +8,8 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"dirpost/auth/selfservice"
+	"dirpost/directory"
 	"dirpost/internal/blob"
 	"dirpost/internal/bus"
 	"dirpost/internal/envelope"
@@ -66,6 +68,9 @@ directory, or change its password, first.`,
 			return withStore(c.Context(), *path, std, func(ctx context.Context, t *storeTools) error {
 				key, err := t.key(ctx, args[0])
 				if err != nil {
+					return err
+				}
+				if err := selfservice.EndSessions(ctx, t.db, directory.Key(key)); err != nil {
 					return err
 				}
 				if err := bus.Send(ctx, t.db, bus.TopicKill, key); err != nil {

@@ -70,6 +70,8 @@ type node struct {
 	submission *policy.Policy // of people who have logged in
 	smtpd      *smtpd.Metrics
 
+	pageParts
+
 	// front is what talks to clients; it ends first. back is what it needs.
 	front, back []part
 	closers     []func()      // what ends when all parts have
@@ -119,6 +121,8 @@ func newNode(ctx context.Context, f *File, roles []string, socks *sockets, log *
 		n.buildAuth,      // logins, judged by the directory
 		n.buildMTA,       // door in, queue, way out
 		n.buildExpiry,    // warnings before passwords expire
+		n.buildNotices,   // mails about people's logins
+		n.buildPage,      // where people look after their login
 		n.buildListeners, // SMTP, IMAP, POP3, HTTP
 		n.buildSocket,    // logins of other programs
 		n.buildLocal,     // the socket of sendmail
@@ -207,7 +211,8 @@ func (n *node) buildAuth(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("auth: %w", err)
 	}
-	n.auth = auth.New(c, n.live, parts, n.events)
+	n.followLogins(c)
+	n.auth = auth.New(c, n.live, parts, event.Tee(n.events, n.history))
 	n.register(n.auth.Collectors()...)
 	n.closers = append(n.closers, n.bus.Subscribe(bus.TopicKill, func(person string) {
 		if sessions := n.auth.LogOut(directory.Key(person), "logged out by the administrator"); sessions > 0 {
@@ -356,6 +361,7 @@ func (n *node) web() func(*ListenerSection) (serveFunc, error) {
 	}
 	c.Allowed, _ = n.file.Web.metricsClients() // Validate has seen it
 	s := web.New(c, n.metrics, n.checks(), n.log)
+	n.mountPage(s)
 	n.register(s.Collectors()...)
 	n.mountAutoconfig(s, c.HTTPSPort)
 	n.mountSTS(s)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"dirpost/auth"
+	"dirpost/auth/selfservice"
 	"dirpost/directory"
 	"dirpost/directory/ldap"
 	"dirpost/internal/envelope"
@@ -211,7 +212,7 @@ func (n *node) buildDirectory(ctx context.Context) error {
 	}
 	n.live = directory.Open(rules)
 	n.register(n.live.Collectors()...)
-	n.verifiers = make(map[string]auth.Verifier)
+	n.verifiers, n.changers = make(map[string]auth.Verifier), make(map[string]selfservice.PasswordChanger)
 	var (
 		sources []directory.Source
 		clients []*ldap.Client
@@ -228,7 +229,7 @@ func (n *node) buildDirectory(ctx context.Context) error {
 		client.Remember(directory.Profiles{DB: n.db})
 		n.closers = append(n.closers, client.Close)
 		n.register(client.Collectors()...)
-		n.verifiers[name] = client
+		n.verifiers[name], n.changers[name] = client, client
 		clients = append(clients, client)
 		if feeds {
 			sources = append(sources, client.Source(n.log))

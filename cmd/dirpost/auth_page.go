@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"dirpost/auth"
+	"dirpost/auth/factor"
+	"dirpost/auth/history"
+	"dirpost/auth/notice"
+	"dirpost/auth/selfservice"
+	"dirpost/directory"
+	"dirpost/internal/bus"
+	"dirpost/internal/envelope"
+	"dirpost/internal/postgres"
+	"dirpost/internal/web"
+	"dirpost/mta/intake"
+)
+
+// PageSection is [auth.page].
+type PageSection struct {
+	Enabled        bool     `toml:"enabled"`
+	ChangePassword bool     `toml:"change_password"`
+	Notices        bool     `toml:"notices"`
+	Idle           Duration `toml:"idle"`
+	Lifetime       Duration `toml:"lifetime"`
+}
+
+// pageParts are the parts of a node that people's logins are looked after with.
+type pageParts struct {
+	changers map[string]selfservice.PasswordChanger // by directory
+	history  *history.Recorder                      // of logins
+	notices  *notice.Box                            // nil: nobody is told anything
+	page     *selfservice.Site                      // nil: none here
+}
+
+// defaultPage is the section of an empty file.
+func defaultPage() PageSection {
+	return PageSection{Enabled: true, ChangePassword: true, Notices: true, Idle: Duration(15 * time.Minute), Lifetime: Duration(8 * time.Hour)}
+}
+
+// config is what the site is told.
+func (p PageSection) config() selfservice.Config {
+	return selfservice.Config{Idle: time.Duration(p.Idle), Lifetime: time.Duration(p.Lifetime)}
+}
+
+// origin is the address of the HTTPS listener as browsers have it, "" where there is
+// none.
+func (f *File) origin() string {
+	for _, l := range f.Listener {
+		if l.Protocol != "http" || l.TLS != "implicit" {
+			continue
+		}
+		if _, port, err := net.SplitHostPort(l.Address); err == nil && port != "443" {
+			return "https://" + net.JoinHostPort(f.Server.Name, port)
+		}
+		return "https://" + f.Server.Name
+	}
+	return ""
+}
+
+// factors are the second factors of people. Without server.sealing_key there are none
+// by app.
+func (f *File) factors(db *postgres.DB) (*factor.Store, error) {
+	if f.Server.SealingKey.String() == "" {
+		return factor.New(db, nil), nil
+	}
+	sealer, err := f.sealer()
+	if err != nil {
+		return nil, err
+	}
+	return factor.New(db, sealer), nil
+}
+
+// buildPage builds the page on which people look after their login.
+func (n *node) buildPage(context.Context) error {
+	p := n.file.Auth.Page
+	if !n.has(roleHTTP) || !p.Enabled || n.file.origin() == "" {
+		return nil
+	}
+	factors, err := n.file.factors(n.db)
+	if err == nil {
+		err = factors.UseKeys(factor.Site{Host: n.file.Server.Name, Origins: []string{n.file.origin()}, Name: n.file.Server.Name})
+	}
+	if err != nil {
+		return fmt.Errorf("auth.page: %w", err)
+	}
+	deps := selfservice.Deps{
+		DB: n.db, Bridge: n.auth, Live: n.live, Factors: factors, Events: n.events, Log: n.log,
+		History: n.history, Notices: n.notices,
+		LogOut: func(person directory.Key) { n.bus.Publish(bus.TopicKill, string(person)) },
+	}
+	if p.ChangePassword {
+		deps.Passwords = n.changers
+	}
+	c := p.config()
+	c.Name = n.file.Server.Name
+	if n.page, err = selfservice.New(c, deps); err != nil {
+		return fmt.Errorf("auth.page: %w", err)
+	}
+	n.back = append(n.back, part{"sessions of the page", n.page.Run})
+	return nil
+}
+
+// mountPage puts the page under its path, and leads there who names none.
+func (n *node) mountPage(s *web.Server) {
+	if n.page == nil {
+		return
+	}
+	s.Handle(selfservice.Root, n.page)
+	s.Handle("GET /{$}", http.RedirectHandler(selfservice.Root, http.StatusFound))
+}
+
+// followLogins builds what people are told about their login, and the memory of their
+// logins, which knows what is worth telling.
+func (n *node) followLogins(c auth.Config) {
+	n.history = history.NewRecorder(n.db, n.log)
+	n.history.Inside = c.Inside
+	n.back = append(n.back, part{"history of logins", n.history.Run})
+	if !n.file.Auth.Page.Notices {
+		return
+	}
+	n.notices = notice.New(n.db, n.log)
+	n.history.New = func(ctx context.Context, person directory.Key, client netip.Addr, protocol string) {
+		if err := n.notices.Add(ctx, person, notice.Network, fmt.Sprintf("from %s, by %s", client, protocol)); err != nil {
+			n.log.WarnContext(ctx, "a person is not told of a login from a new network", "user", string(person), "err", err)
+		}
+	}
+}
+
+// buildNotices makes mails of notices, on nodes that work on the queue.
+func (n *node) buildNotices(context.Context) error {
+	if !n.has(roleQueue) || !n.file.Auth.Page.Notices {
+		return nil
+	}
+	postmaster, err := envelope.ParseAddress(n.file.Domains.Postmaster)
+	if err != nil {
+		return fmt.Errorf("domains.postmaster: %w", err)
+	}
+	c := notice.Config{Host: n.file.Server.Name, Postmaster: postmaster}
+	if origin := n.file.origin(); origin != "" && n.file.Auth.Page.Enabled {
+		c.Page = origin + selfservice.Root
+	}
+	box := notice.New(n.db, n.log)
+	n.back = append(n.back, part{"notices to people", func(ctx context.Context) error {
+		return box.Run(ctx, c, n.live, noticeDoor{n.door})
+	}})
+	return nil
+}
+
+// noticeDoor lets notices in as mail of ours.
+type noticeDoor struct{ door *intake.Door }
+
+// Send implements notice.Sender.
+func (d noticeDoor) Send(ctx context.Context, to envelope.Address, m *notice.Message, done func(context.Context, postgres.Tx) error) error {
+	env := &envelope.Envelope{
+		Recipients: []envelope.Recipient{{Address: to, Original: to.String(), Notify: envelope.NotifyNever}},
+		SMTPUTF8:   !to.IsASCII(),
+	}
+	return d.door.Originate(ctx, env, m, done)
+}
