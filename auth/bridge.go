@@ -123,10 +123,13 @@ func (b *Bridge) Start(ctx context.Context, c Conn, mech string) (Exchange, erro
 		b.emit(ctx, c, &attempt{mech: m.name, reason: "policy"}, ErrPolicy)
 		return nil, ErrPolicy
 	}
+	a := &attempt{mech: m.name}
 	if !m.offered(b, c) {
+		if m.name == sasl.External && c.State != nil && len(c.State.PeerCertificates) > 0 {
+			b.strangeCertificate(ctx, c, a)
+		}
 		return nil, ErrMechanism
 	}
-	a := &attempt{mech: m.name}
 	return &exchange{b: b, c: c, a: a, server: m.start(b, c, a)}, nil
 }
 

@@ -25,6 +25,26 @@ func (b *Bridge) takesCertificate(c Conn) bool {
 	return err == nil
 }
 
+// strangeCertificate writes into the audit why the certificate that a client has
+// shown opens nothing: the administrator must be able to see it, the client is told
+// only that there is no such mechanism.
+func (b *Bridge) strangeCertificate(ctx context.Context, c Conn, a *attempt) {
+	m := b.parts.Certificates
+	if m == nil {
+		return
+	}
+	cert, err := m.Verify(c.State)
+	if err == nil {
+		a.authcid = cert.Subject()
+		_, _, err = m.Person(b.live.Snapshot(), cert)
+	}
+	var no *certificate.Refusal
+	if errors.As(err, &no) {
+		a.reason = "certificate " + no.Class
+		b.emit(ctx, c, a, envelope.Because(ErrMechanism.Status, err))
+	}
+}
+
 // startExternal starts EXTERNAL.
 func startExternal(b *Bridge, c Conn, a *attempt) server { return &externalServer{b, c, a} }
 

@@ -63,8 +63,8 @@ func TestExternal(t *testing.T) {
 		{"shared mailbox", of("office", nil), "", true, ErrCredentials, "no mailbox"},
 		{"NUL", of("alice", nil), "a\x00b", true, ErrMalformed, "malformed"},
 		{"revoked", revoked, "", true, ErrCredentials, "certificate revoked"},
-		{"nobody's", ca.Issue("alice@corp.example", nil), "", false, ErrMechanism, ""},
-		{"expired", of("alice", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }), "", false, ErrMechanism, ""},
+		{"nobody's", ca.Issue("alice@corp.example", nil), "", false, ErrMechanism, "certificate unmapped"},
+		{"expired", of("alice", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }), "", false, ErrMechanism, "certificate expired"},
 	} {
 		log.lines = nil
 		c := with(tt.cert)
