@@ -248,6 +248,36 @@ func TestConfig(t *testing.T) {
 	}
 }
 
+// proofOfServer is a mechanism with data of the server at the end, as SCRAM has.
+type proofOfServer struct{ auth.Exchange }
+
+func (proofOfServer) Next(context.Context, []byte) ([]byte, bool, error) {
+	return []byte("v=proof"), true, nil
+}
+
+func (proofOfServer) Identity() *auth.Identity { return &auth.Identity{Authcid: "alice"} }
+
+type proofBridge struct{}
+
+func (proofBridge) Start(context.Context, auth.Conn, string) (auth.Exchange, error) {
+	return proofOfServer{}, nil
+}
+
+// Data of the server come with OK to a client that takes them there, and before it,
+// to be acknowledged, to others (RFC 4422 §3.7).
+func TestFinalData(t *testing.T) {
+	t.Parallel()
+	s, _, _ := newServer(t, Config{})
+	s.deps.Bridge = proofBridge{}
+	p := connect(t, s, 1)
+	p.say("AUTH\t1\tSCRAM-SHA-256\t%s\tresp=YQ==", params)
+	p.expect("CONT\t1\tdj1wcm9vZg==")
+	p.say("CONT\t1\t")
+	p.expect("OK\t1\tuser=alice")
+	p.say("AUTH\t2\tSCRAM-SHA-256\t%s\tfinal-resp-ok\tresp=YQ==", params)
+	p.expect("OK\t2\tuser=alice\tresp=dj1wcm9vZg==")
+}
+
 // A slow judgement keeps nobody waiting, and can be cancelled.
 func TestConcurrent(t *testing.T) {
 	t.Parallel()

@@ -110,8 +110,11 @@ func parseAuth(b []byte) (id uint32, a start, ok bool) {
 	a.mech = strings.ToUpper(unescape(mech))
 	for len(rest) > 0 {
 		if data, isResponse := bytes.CutPrefix(rest, []byte("resp=")); isResponse {
-			a.response, ok = decode(data)
-			return id, a, ok
+			// Exim says "resp=" where there is none; an empty one is "resp==".
+			if len(data) > 0 {
+				a.response, ok = decode(data)
+			}
+			return id, a, ok && a.mech != ""
 		}
 		var p []byte
 		p, rest, _ = bytes.Cut(rest, []byte{'\t'})

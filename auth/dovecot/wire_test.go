@@ -23,7 +23,7 @@ func TestParse(t *testing.T) {
 		"Postfix": {"AUTH\t1\tPLAIN\tservice=smtp\tnologin\tlip=192.0.2.1\trip=192.0.2.7\tsecured\tresp=AGEAYg==",
 			line{kind: kindAuth, id: 1, auth: start{mech: "PLAIN", service: "smtp", client: client, secured: true, response: []byte("\x00a\x00b")}}},
 		"Exim": {"AUTH\t1\tLOGIN\tservice=smtp\tsecured\trip=192.0.2.7\tlip=192.0.2.1\tnologin\tresp=",
-			line{kind: kindAuth, id: 1, auth: start{mech: "LOGIN", service: "smtp", client: client, secured: true, response: []byte{}}}},
+			line{kind: kindAuth, id: 1, auth: start{mech: "LOGIN", service: "smtp", client: client, secured: true}}},
 		"no response":       {"AUTH\t4294967295\tlogin\tservice=SMTP", line{kind: kindAuth, id: 1<<32 - 1, auth: start{mech: "LOGIN", service: "smtp"}}},
 		"empty response":    {"AUTH\t2\tPLAIN\tresp==", line{kind: kindAuth, id: 2, auth: start{mech: "PLAIN", response: []byte{}}}},
 		"mapped address":    {"AUTH\t2\tPLAIN\trip=::ffff:192.0.2.7", line{kind: kindAuth, id: 2, auth: start{mech: "PLAIN", client: client}}},
