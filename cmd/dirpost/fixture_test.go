@@ -54,7 +54,7 @@ type system struct {
 	addr   map[string]string // of each listener: "smtp", "submissions", "imaps", …
 	file   *File
 	node   *node // that start has started last
-	logs   lockedBuffer
+	logs   *lockedBuffer
 }
 
 // listenerKinds are the listeners of a system.
@@ -96,7 +96,7 @@ func newSystemOn(t *testing.T, url, extra string) *system {
 // newSystemIn is newSystemOn with another directory.
 func newSystemIn(t *testing.T, url, extra string, slapd *testenv.SlapdServer) *system {
 	t.Helper()
-	s := &system{t: t, slapd: slapd, cert: testenv.Certificate(t), dir: shortDir(t), addr: make(map[string]string)}
+	s := &system{t: t, logs: new(lockedBuffer), slapd: slapd, cert: testenv.Certificate(t), dir: shortDir(t), addr: make(map[string]string)}
 	write := func(name, text string) string {
 		path := filepath.Join(s.dir, name)
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -226,7 +226,7 @@ func (s *system) start() (stop func()) {
 func (s *system) startAway() (stop func()) {
 	s.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	log, control, err := logging.New(io.MultiWriter(testWriter{s.t}, &s.logs), logging.Config{Level: "info"})
+	log, control, err := logging.New(io.MultiWriter(testWriter{s.t}, s.logs), logging.Config{Level: "info"})
 	if err != nil {
 		s.t.Fatal(err)
 	}
