@@ -75,14 +75,31 @@ func (f *File) tickets() (*krb5.Acceptor, error) {
 		return nil, nil
 	}
 	a := krb5.New(k.config())
+	if err := k.readKeytab(a); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// readKeytab tells a the keys that are in the file. After an error those that it has
+// stay.
+func (k KerberosSection) readKeytab(a *krb5.Acceptor) error {
 	keytab, err := k.Keytab.ResolveBytes()
 	if err == nil && keytab != nil {
 		err = a.SetKeytab("", keytab)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("auth.kerberos.keytab: %w", err)
+		return fmt.Errorf("auth.kerberos.keytab: %w", err)
 	}
-	return a, nil
+	return nil
+}
+
+// reloadKeytab reads the keytab again, if it is a file.
+func (n *node) reloadKeytab() error {
+	if n.tickets == nil {
+		return nil
+	}
+	return n.file.Auth.Kerberos.readKeytab(n.tickets)
 }
 
 // buildTickets makes what judges Kerberos tickets.

@@ -246,6 +246,20 @@ func TestKeytab(t *testing.T) {
 	if text := s.doctor(); strings.Contains(text, "SID") || strings.Contains(text, "clock") {
 		t.Error(text)
 	}
+	// The keys change, and the node reads the file again.
+	if err := os.WriteFile(keytab, r.Keytab(t, "imap/mail.corp.example", "smtp/mail.corp.example"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.env = testenv.KerberosLogin(t, map[string]string{r.Name: r.KDC}, "alice@CORP.EXAMPLE", "alice")
+	if out, err := imap(); err == nil {
+		t.Errorf("with the old keytab: %s", out)
+	}
+	if err := s.node.reloadKeytab(); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := imap(); err != nil {
+		t.Errorf("with the new keytab: %v: %s", err, out)
+	}
 	// Its key is none of POP's, and so it is not offered there.
 	if out, err := s.curl("pop3s://mail.corp.example:"+s.port("pop3s")+"/", "-k", "--resolve", "mail.corp.example:"+s.port("pop3s")+":127.0.0.1"); err == nil {
 		t.Errorf("POP3: %s", out)

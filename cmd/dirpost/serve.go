@@ -142,8 +142,8 @@ func (s *server) start(ctx context.Context, f *File) (*runningNode, error) {
 	}
 }
 
-// reload reads configuration and certificates again. Where only certificates or
-// the log have changed the node stays, and its sessions with it.
+// reload reads configuration, certificates and keytab again. Where only these files
+// or the log have changed the node stays, and its sessions with it.
 func (s *server) reload(ctx context.Context, old *runningNode) (*runningNode, error) {
 	f, err := readConfig(s.path)
 	if err != nil {
@@ -153,7 +153,7 @@ func (s *server) reload(ctx context.Context, old *runningNode) (*runningNode, er
 		return nil, err
 	}
 	if f.equalButLog(old.file) {
-		if err := old.node.reloadCertificates(); err != nil {
+		if err := errors.Join(old.node.reloadCertificates(), old.node.reloadKeytab()); err != nil {
 			return nil, err
 		}
 		s.log.InfoContext(ctx, "certificates reloaded")
