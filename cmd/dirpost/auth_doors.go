@@ -44,8 +44,10 @@ func (d *doctor) doors() {
 		}
 	case len(a.OutsidePasswordGroups) > 0:
 		d.ok("logins", "%d networks are inside; from outside the password of the domain is taken from %s", len(a.Inside), strings.Join(a.OutsidePasswordGroups, ", "))
+	case a.AppPasswords.Max == 0:
+		d.ok("logins", "%d networks are inside; from outside the password of the domain is not taken, and there are no app passwords (auth.app_passwords.max is 0)", len(a.Inside))
 	default:
-		d.ok("logins", "%d networks are inside; from outside the password of the domain is not taken", len(a.Inside))
+		d.ok("logins", "%d networks are inside; from outside the password of the domain is not taken, app passwords are ('dirpost auth app-password' makes them)", len(a.Inside))
 	}
 }
 

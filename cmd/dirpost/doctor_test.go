@@ -19,7 +19,7 @@ func TestDoctor(t *testing.T) {
 		t.Errorf("nobody has said which networks are inside: exit %d\n%s", code, out)
 	}
 	s.change("[auth]\n", "[auth]\ninside = [\"127.0.0.1\", \"10.0.0.0/8\"]\nmasters = [\"cn=masters,dc=corp,dc=example\", \"cn=it,ou=groups,dc=corp,dc=example\"]\n")
-	if code, out := examine(); code != 2 || !strings.Contains(out, "there is no group cn=masters") || strings.Contains(out, "cn=it") || !strings.Contains(out, "2 networks are inside; from outside the password of the domain is not taken") {
+	if code, out := examine(); code != 2 || !strings.Contains(out, "there is no group cn=masters") || strings.Contains(out, "cn=it") || !strings.Contains(out, "2 networks are inside; from outside the password of the domain is not taken, app passwords are") {
 		t.Errorf("masters that are not there: exit %d\n%s", code, out)
 	}
 	s.change("\"cn=masters,dc=corp,dc=example\", ", "")
