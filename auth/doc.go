@@ -13,6 +13,8 @@
 //
 // RFC 4422 (SASL), RFC 4616 (PLAIN), RFC 4752 (GSSAPI), RFC 4559 (Negotiate),
 // RFC 5802 and RFC 7677 (SCRAM-SHA-256), RFC 5929 and RFC 9266 (channel bindings),
+// RFC 7628 (OAUTHBEARER), RFC 4422 §A (EXTERNAL), XOAUTH2 as Google and Microsoft
+// describe it,
 // RFC 4954 (SMTP AUTH), RFC 5530 and RFC 3206 (what a refused client is told),
 // RFC 4513 §5.1.2 (empty passwords), RFC 8265 (names and passwords beyond ASCII).
 //
@@ -33,6 +35,10 @@
 // What has the form of an app password is judged by what we have issued, never by
 // the directory. SCRAM, which knows those only, is offered where a client that takes
 // it succeeds.
+//
+// A token is taken by TLS only, and EXTERNAL is offered only to a client whose
+// certificate is somebody's; both through either door. A session ends with its
+// certificate, and with its token where the configuration wants that (Identity.Until).
 //
 // From outside the house the password of the domain is taken from those only whom
 // the configuration names. Anybody else's is refused without a question to the

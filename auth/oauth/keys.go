@@ -36,33 +36,37 @@ func newKeySet(load func(context.Context) ([]jose.JSONWebKey, error)) *keySet {
 // kid, all if it is "", of the type that alg is made with. A key that is not there
 // makes the set be fetched again, and so does a set that has grown old. A *Refusal
 // means that the issuer has no such key, another error that it could not be asked.
-func (k *keySet) find(ctx context.Context, kid string, alg jose.SignatureAlgorithm) ([]jose.JSONWebKey, error) {
+// The time is when the keys were fetched.
+func (k *keySet) find(ctx context.Context, kid string, alg jose.SignatureAlgorithm) ([]jose.JSONWebKey, time.Time, error) {
 	found, s := k.look(kid, alg)
 	now := k.now()
 	if len(found) > 0 && now.Sub(s.loaded) < RefreshEvery {
-		return found, nil
+		return found, s.loaded, nil
 	}
 	if now.Sub(s.tried) >= RetryEvery {
 		if err := k.refresh(ctx, s.tried); err != nil {
-			return nil, err
+			return nil, s.loaded, err
 		}
 		found, s = k.look(kid, alg)
 	}
 	switch {
 	case len(found) > 0 && now.Sub(s.loaded) < KeepKeys:
-		return found, nil
+		return found, s.loaded, nil
 	case s.err != nil:
-		return nil, fmt.Errorf("keys of the issuer: %w", s.err)
+		return nil, s.loaded, fmt.Errorf("keys of the issuer: %w", s.err)
 	case len(found) > 0:
-		return nil, errors.New("keys of the issuer are too old")
+		return nil, s.loaded, errors.New("keys of the issuer are too old")
 	}
-	return nil, &Refusal{Class: "key", Status: statusInvalid, Detail: "signed with a key that the issuer does not have"}
+	return nil, s.loaded, &Refusal{Class: "key", Status: statusInvalid, Detail: "signed with a key that the issuer does not have"}
 }
 
 // again fetches the keys again if that was not tried lately, and reports whether
-// there are new ones.
-func (k *keySet) again(ctx context.Context) (bool, error) {
+// there are newer ones than those of the time loaded.
+func (k *keySet) again(ctx context.Context, loaded time.Time) (bool, error) {
 	s := k.state()
+	if s.loaded.After(loaded) {
+		return true, nil // another login has fetched them meanwhile
+	}
 	if k.now().Sub(s.tried) < RetryEvery {
 		return false, nil
 	}

@@ -254,6 +254,51 @@ func TestRotation(t *testing.T) {
 	check("no kid, issuer away", nameless, "error")
 }
 
+// However many come at once, with keys of nobody and with good ones, the issuer is
+// asked once; and a key set that moves is followed by its metadata.
+func TestManyAtOnce(t *testing.T) {
+	t.Parallel()
+	i := testenv.NewIssuer(t)
+	v := verifier(t, i, nil)
+	good, bad := i.Token(nil), testenv.SignToken(t, testenv.NewKey(t, "nobody", jose.ES256), "", i.Claims(nil))
+	var wg sync.WaitGroup
+	for n := range 1000 {
+		wg.Go(func() {
+			token, want := good, "good"
+			if n%2 == 0 {
+				token, want = bad, "key"
+			}
+			if _, err := v.Verify(t.Context(), token); class(err) != want {
+				t.Errorf("%v, want %s", err, want)
+			}
+		})
+	}
+	wg.Wait()
+	if n := i.Requests("/keys"); n != 1 {
+		t.Errorf("the keys were fetched %d times", n)
+	}
+
+	set, err := keySetOf(i)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i.Handle(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/.well-known/openid-configuration":
+			fmt.Fprintf(w, `{"issuer":%q,"jwks_uri":%q}`, i.URL, i.URL+"/moved")
+		case "/moved":
+			_, _ = w.Write(set)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+	now := time.Now().Add(RefreshEvery)
+	v.issuers[0].keys.now = func() time.Time { return now }
+	if _, err := v.Verify(t.Context(), good); err != nil || i.Requests("/moved") != 1 {
+		t.Errorf("moved: %v, asked %d times", err, i.Requests("/moved"))
+	}
+}
+
 // Whatever an issuer sends instead of keys, nothing is accepted, nothing is refused
 // for good, and no more is read than there may be.
 func TestHostileIssuer(t *testing.T) {

@@ -199,7 +199,7 @@ func (i *issuer) open(ctx context.Context, token string) (claims, error) {
 // that a wrong signature is a reason to look again too.
 func (i *issuer) verify(ctx context.Context, jws *jose.JSONWebSignature, h jose.Header) ([]byte, error) {
 	for {
-		keys, err := i.keys.find(ctx, h.KeyID, jose.SignatureAlgorithm(h.Algorithm))
+		keys, loaded, err := i.keys.find(ctx, h.KeyID, jose.SignatureAlgorithm(h.Algorithm))
 		if err != nil {
 			return nil, err
 		}
@@ -208,7 +208,7 @@ func (i *issuer) verify(ctx context.Context, jws *jose.JSONWebSignature, h jose.
 				return payload, nil
 			}
 		}
-		again, err := i.keys.again(ctx)
+		again, err := i.keys.again(ctx, loaded)
 		if err != nil && h.KeyID == "" {
 			return nil, err
 		}

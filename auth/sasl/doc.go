@@ -4,7 +4,7 @@
 // # Standards
 //
 // RFC 4422 (SASL), RFC 4616 (PLAIN), RFC 5802 and RFC 7677 (SCRAM-SHA-256, with and
-// without channel binding). LOGIN is described by draft-murchison-sasl-login only.
+// without channel binding), RFC 7628 (OAUTHBEARER), RFC 4422 §A (EXTERNAL). LOGIN is described by draft-murchison-sasl-login, XOAUTH2 by Google and Microsoft only.
 //
 // # Security
 //

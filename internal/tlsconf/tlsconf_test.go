@@ -215,6 +215,33 @@ func TestAsking(t *testing.T) {
 	}
 }
 
+// A session is resumed with the certificate that the client has shown in the first
+// handshake.
+func TestAskingResumes(t *testing.T) {
+	t.Parallel()
+	s := open(t, testenv.Certificate(t, "mail.corp.example"))
+	ca := testenv.NewPeopleCA(t, pkix.Name{CommonName: "CORP-CA"})
+	pool := x509.NewCertPool()
+	pool.AddCert(ca.Certificate)
+	config := s.Asking(func() *x509.CertPool { return pool })
+	client := &tls.Config{InsecureSkipVerify: true, ServerName: "mail.corp.example", ClientSessionCache: tls.NewLRUClientSessionCache(1), Certificates: []tls.Certificate{ca.Issue("alice", nil).TLS}}
+	for n := range 3 {
+		a, b := wire(t)
+		server := tls.Server(b, config)
+		go func() { _, _ = server.Write([]byte("x")) }()
+		c := tls.Client(a, client)
+		if _, err := c.Read(make([]byte, 1)); err != nil { // which takes the ticket too
+			t.Fatal(err)
+		}
+		st := server.ConnectionState()
+		if st.DidResume != (n > 0) || len(st.PeerCertificates) != 1 {
+			t.Errorf("%d: resumed %v, %d certificates", n, st.DidResume, len(st.PeerCertificates))
+		}
+		a.Close()
+		b.Close()
+	}
+}
+
 // wire returns the two ends of a connection that, other than net.Pipe, holds what
 // nobody reads yet: both sides of a handshake that fails write at once.
 func wire(t *testing.T) (client, server net.Conn) {
