@@ -197,9 +197,20 @@ func (x *expander) addressed(rcpt envelope.Recipient, l *Entry) {
 }
 
 // isBarred reports whether the sender may not write to the mailbox e, which was
-// addressed itself. Who sends from outside cannot be told.
+// addressed itself: it takes mail of some only, or not of this one. Who sends from
+// outside cannot be told, and is none of those who are named.
 func (x *expander) isBarred(e *Entry) bool {
-	return !x.terms.Released && x.terms.Sender != nil && e != nil && len(e.Barred) > 0 && x.s.memberships(x.terms.Sender).any(e.Directory, e.Barred)
+	sender := x.terms.Sender
+	switch {
+	case x.terms.Released || e == nil || len(e.Barred)+len(e.Allowed) == 0 && !e.NoStrangers:
+		return false
+	case sender == nil:
+		return e.NoStrangers || len(e.Allowed) > 0
+	case sender.Key == e.Key:
+		return false
+	}
+	of := x.s.memberships(sender)
+	return of.any(e.Directory, e.Barred) || len(e.Allowed) > 0 && !of.any(e.Directory, e.Allowed)
 }
 
 // loops reports whether the message has been sent by the list l before.

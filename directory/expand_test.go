@@ -297,8 +297,13 @@ func TestExpandBarred(t *testing.T) {
 		person("alice"), person("bob"), person("carol"), list("noisy", ListOpen, "bob"),
 		entry(KindPerson, "boss", func(e *Entry) { e.Barred = dns("noisy") }),
 		list("all", ListOpen, "boss", "carol"),
+		entry(KindPerson, "chief", func(e *Entry) { e.Allowed = dns("noisy") }),
+		entry(KindRoom, "room", func(e *Entry) { e.NoStrangers = true }),
+		list("others", ListOpen, "chief", "room"),
 	})
 	for _, tt := range []struct{ sender, rcpts, want string }{
+		{"bob", "chief", "chief"}, {"alice", "chief", "550:chief"}, {"", "chief", "550:chief"}, {"chief", "chief", "chief"},
+		{"alice", "room", "room"}, {"", "room", "550:room"}, {"", "others", "chief<others room<others"},
 		{"bob", "boss", "550:boss"}, {"bob", "boss carol", "550:boss carol"}, {"alice", "boss", "boss"}, {"", "boss", "boss"},
 		{"bob", "all", "boss<all carol<all"}, // by a list, as everybody's mail
 	} {

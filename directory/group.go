@@ -47,6 +47,12 @@ func (s *Snapshot) named(dir, name string) *Entry {
 	return s.BySID(foreignSID(name))
 }
 
+// ForeignName is the name of whoever has a SID, as a member of another domain is named
+// in Active Directory, in normal form: for those who are known by nothing else.
+func ForeignName(sid string) string {
+	return "cn=" + strings.ToLower(sid) + ",cn=foreignsecurityprincipals,cn=sid"
+}
+
 // foreignSID returns the SID in the DN, in normal form, of a foreign security
 // principal: what Active Directory puts into a group for a member of another
 // domain. "" for any other DN.

@@ -191,7 +191,9 @@ func keepOfList(e, old *Entry, field string) {
 	case "list_policy":
 		e.Policy = old.Policy
 	case "list_allowed":
-		e.Policy, e.Senders = old.Policy, old.Senders
+		e.Policy, e.Senders, e.Allowed = old.Policy, old.Senders, old.Allowed
+	case "require_login":
+		e.NoStrangers = old.NoStrangers
 	case "owner":
 		keepList(&e.Owners, old.Owners)
 	case "moderator":

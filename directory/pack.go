@@ -11,7 +11,7 @@ import (
 
 // packVersion is the first octet of a packed entry. A field is added at the
 // end, with the next number here, and Unpack goes on reading what is older.
-const packVersion = 5
+const packVersion = 6
 
 // errPacked reports octets that are no packed entry.
 var errPacked = errors.New("damaged directory entry")
@@ -60,6 +60,7 @@ func (e *Entry) pack() string {
 	p.version3(e)
 	p.version4(e)
 	p.strs(e.Certificates) // version 5
+	p.version6(e)
 	return string(p)
 }
 
@@ -99,6 +100,12 @@ func (p *packer) version4(e *Entry) {
 	for _, f := range e.Former {
 		p.num(unixNano(f.Lost))
 	}
+}
+
+// version6 appends what version 6 has added.
+func (p *packer) version6(e *Entry) {
+	*p = append(*p, flag(e.NoStrangers))
+	p.strs(e.Allowed)
 }
 
 // Unpack is the reverse of Pack.
@@ -155,6 +162,10 @@ func unpack(s string) (*Entry, error) {
 	}
 	if s[0] >= 5 {
 		e.Certificates = u.strs()
+	}
+	if s[0] >= 6 {
+		e.NoStrangers = u.octet()&1 != 0
+		e.Allowed = u.strs()
 	}
 	if u.bad || u.s != "" || e.Key == "" {
 		return nil, errPacked

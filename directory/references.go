@@ -24,7 +24,7 @@ func (s *Snapshot) Referrers(dn string) []Key {
 // open it, which have indexes of their own.
 func (e *Entry) references() iter.Seq[string] {
 	return func(yield func(string) bool) {
-		for _, list := range [...][]string{e.Owners, e.Moderators, e.Senders, e.Barred, e.SendAs, e.OnBehalf, e.ForwardTo} {
+		for _, list := range [...][]string{e.Owners, e.Moderators, e.Senders, e.Allowed, e.Barred, e.SendAs, e.OnBehalf, e.ForwardTo} {
 			for _, dn := range list {
 				if !yield(dn) {
 					return

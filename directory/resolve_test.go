@@ -215,21 +215,32 @@ func TestMayPost(t *testing.T) {
 		l("byoutsider", func(e *Entry) { e.Policy, e.Moderators = ListModerated, []string{"mailto:friend@far.example"} }),
 		l("bynobody", func(e *Entry) { e.Policy, e.Moderators = ListModerated, dns("left") }),
 		l("baropen", barred(ListOpen)),
+		l("ourmoderated", func(e *Entry) { e.Policy, e.Owners, e.NoStrangers = ListModerated, dns("owner"), true }),
+		l("ouropen", func(e *Entry) { e.Policy, e.NoStrangers = ListOpen, true }),
+		l("somemoderated", func(e *Entry) {
+			e.Policy, e.Owners, e.Allowed = ListModerated, dns("owner"), dns("senders", "colleague")
+		}),
 		l("barinternal", barred(ListInternal)),
 		l("barmoderated", barred(ListModerated)),
 	})
 	senders := []string{"", "colleague", "member", "deep", "owner", "moderator", "sender", "bad", "worse"}
 	for name, want := range map[string]string{ // + allowed, - refused, ? held, in the order of senders
-		"unsaid":       "-++++++++",
-		"open":         "+++++++++",
-		"internal":     "-++++++++",
-		"members":      "--++-----",
-		"owners":       "----+++--",
-		"moderated":    "????+++??",
-		"byowners":     "????+????",
-		"byoutsider":   "?????????",
-		"bynobody":     "---------",
-		"baropen":      "+++++++--",
+		"unsaid":     "-++++++++",
+		"open":       "+++++++++",
+		"internal":   "-++++++++",
+		"members":    "--++-----",
+		"owners":     "----+++--",
+		"moderated":  "????+++??",
+		"byowners":   "????+????",
+		"byoutsider": "?????????",
+		"bynobody":   "---------",
+		"baropen":    "+++++++--",
+
+		// Who may not send at all is not moderated.
+		"ourmoderated":  "-???+????",
+		"ouropen":       "-++++++++",
+		"somemoderated": "-?--+-?--",
+
 		"barinternal":  "-++++++--",
 		"barmoderated": "????+??--",
 	} {

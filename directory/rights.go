@@ -183,7 +183,7 @@ func (s *Snapshot) MayPost(l, sender *Entry) Post {
 		policy = s.rules.ListPolicy
 	}
 	var of *memberships
-	if sender != nil && len(l.Barred)+len(l.Owners)+len(l.Moderators)+len(l.Senders) > 0 || policy == ListMembers {
+	if sender != nil && len(l.Barred)+len(l.Owners)+len(l.Moderators)+len(l.Senders)+len(l.Allowed) > 0 || policy == ListMembers {
 		of = s.memberships(sender)
 	}
 	switch {
@@ -191,6 +191,8 @@ func (s *Snapshot) MayPost(l, sender *Entry) Post {
 		return PostRefused
 	case of.any(l.Directory, l.Owners), of.any(l.Directory, l.Moderators), of.any(l.Directory, l.Senders):
 		return PostAllowed
+	case sender == nil && l.NoStrangers, len(l.Allowed) > 0 && !of.any(l.Directory, l.Allowed):
+		return PostRefused // nor do the moderators see it
 	}
 	switch policy {
 	case ListOpen:

@@ -20,7 +20,7 @@ func TestPack(t *testing.T) {
 		Senders: []string{"cn=s"}, Access: []string{"cn=acc"}, SendAs: []string{"cn=sa"}, OnBehalf: []string{"cn=ob"},
 		Domains: []string{"d.example"}, Hidden: true, Modified: time.Unix(1e9, 0).UTC(),
 		SID: "S-1-5-21-1-2-3-1104", PrimaryGroup: "S-1-5-21-1-2-3-513", X500: []string{"/o=x/cn=a"}, Place: PlaceElsewhere,
-		Moderators: []string{"cn=m"}, ForwardTo: []string{"cn=f"}, Barred: []string{"cn=b"}, MemberLogins: []string{"a"}, Queries: []string{"ldap:///dc=x??sub?(l=y)"},
+		Moderators: []string{"cn=m"}, ForwardTo: []string{"cn=f"}, NoStrangers: true, Allowed: []string{"cn=x"}, Barred: []string{"cn=b"}, MemberLogins: []string{"a"}, Queries: []string{"ldap:///dc=x??sub?(l=y)"},
 		Facts: []string{"l=y"}, MaxReceive: 1, MaxSend: 2, Former: []Former{{addr("f@corp.example"), time.Unix(2e9, 0).UTC(), time.Unix(1e9, 0).UTC()}},
 		Claims: []Claim{{addr("b@corp.example"), time.Unix(1e9, 1).UTC()}}, Gone: time.Unix(3, 0).UTC(),
 		Unreadable: []string{"quota"}, Origins: []string{"quota=mailQuota"}, Certificates: []string{"ski:01"},
@@ -62,6 +62,7 @@ func TestUnpackVersion1(t *testing.T) {
 		added.version3(&Entry{})
 		added.version4(&Entry{})
 		added.strs(nil) // version 5
+		added.version6(&Entry{})
 		if !bytes.HasSuffix(p, added) {
 			t.Fatalf("%s: fields of later versions are not at the end", e.Key)
 		}

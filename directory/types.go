@@ -132,6 +132,11 @@ type Entry struct {
 
 	Certificates []string // certificates that log in as it, by names of CertificateNames
 
+	// Who may send to it at all, whatever Policy says: only who has logged in, and only
+	// these, if there are any. Of a list, its owners, moderators and senders may.
+	NoStrangers bool
+	Allowed     []string // DNs by NormalizeDN, or addresses by MailName
+
 	// What the feeder keeps beside what the directory says now.
 	Former []Former  // addresses that the entry had, and has no more
 	Claims []Claim   // addresses that it has not always had

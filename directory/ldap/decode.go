@@ -68,6 +68,7 @@ func (m *mapper) decoders() map[string]decoder {
 		"always-open":         always("open"),
 		"elsewhere":           always("elsewhere"),
 		"filter":              queryFilter,
+		"kolab-acl":           kolabACL,
 		"certificate-mapping": certificateMapping,
 		"certificate":         certificateWhole,
 		"unique-member":       uniqueMember,

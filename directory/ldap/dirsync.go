@@ -363,7 +363,7 @@ func (s *dirsyncSession) deltaAttributes() []string {
 func (s *dirsyncSession) deltas(ctx context.Context, filter string, attributes []string) (entries []*ldap.Entry, more bool, err error) {
 	const most = 4 << 20 // octets of an answer
 	req := ldap.NewSearchRequest(s.dsa.context, ldap.ScopeWholeSubtree, ldap.NeverDerefAliases, 0, 0, false, filter, attributes,
-		[]ldap.Control{ldap.NewRequestControlDirSync(ldap.DirSyncObjectSecurity|ldap.DirSyncIncrementalValues, most, s.cookie)})
+		append(s.mapper().controls(), ldap.NewRequestControlDirSync(ldap.DirSyncObjectSecurity|ldap.DirSyncIncrementalValues, most, s.cookie)))
 	res, err := s.conn.search(ctx, longRequest, req)
 	if err != nil {
 		return nil, false, s.refused(err)

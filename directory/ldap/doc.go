@@ -49,10 +49,10 @@
 //
 // # Bugs
 //
-// Of Kolab the
-// access rights of shared folders are not read, of qmail-ldap filtersender, of
-// Netscape mgrpAllowedDomain. Restrictions on who may send to a person, which
-// Exchange has as for lists, are read and not applied.
+// Of Kolab the access rights of shared folders are read where they allow all that
+// opening a mailbox does, and no lesser ones; of qmail-ldap filtersender, of Netscape
+// mgrpAllowedDomain are not read. Of a security descriptor that denies Send-As to
+// somebody, what stands behind the denial gives the right to nobody.
 //
 // Syncrepl says nothing about the entries below a renamed one. A renamed
 // container that the filter lets through causes a comparison at once; below any

@@ -51,7 +51,7 @@ func (m *mapper) entry(le *ldap.Entry, id string) (*directory.Entry, []error) {
 		MaxSend:     r.number("max_send"),
 		Hidden:      r.first("hidden") == "true",
 		Modified:    r.latest("modified"),
-		Access:      r.dns("access"),
+		Access:      r.names("access"),
 		SendAs:      r.names("send_as"),
 		OnBehalf:    r.names("on_behalf"),
 		SID:         r.first("sid"),
@@ -142,20 +142,29 @@ func (r *reading) origin(field string, s source) {
 func (r *reading) each(field string, s source) (out []string, all bool) {
 	all = true
 	for _, v := range r.values[s.attribute] {
-		if len(v) > maxValue {
-			r.problem(field, s.name, fmt.Errorf("value of %d octets", len(v)))
-			all = false
-			continue
-		}
-		d, err := s.decode(v)
+		found, err := s.read(v)
 		if err != nil {
 			r.problem(field, s.name, err)
 			all = false
-		} else if d != "" {
-			out = append(out, d)
 		}
+		out = append(out, found...)
 	}
 	return out, all
+}
+
+// read takes what one value says.
+func (s source) read(v string) ([]string, error) {
+	switch {
+	case s.list != nil && len(v) <= maxDescriptor:
+		return s.list(v)
+	case s.list != nil || len(v) > maxValue:
+		return nil, fmt.Errorf("value of %d octets", len(v))
+	}
+	d, err := s.decode(v)
+	if err != nil || d == "" {
+		return nil, err
+	}
+	return []string{d}, nil
 }
 
 // first returns the first value of the first source that has any. A source

@@ -1,14 +1,19 @@
 package ldap
 
 import (
+	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/go-ldap/ldap/v3"
 
 	"dirpost/directory"
+	"dirpost/directory/descriptor"
 	"dirpost/internal/envelope"
 	"dirpost/internal/testenv"
 )
@@ -73,6 +78,63 @@ func extendSchema(t testing.TB, c *ldap.Conn, s *testenv.ADServer) {
 	must(t, c.Modify(now))
 }
 
+// permit gives somebody an extended right over an entry, as dsacls does.
+func permit(t testing.TB, c *ldap.Conn, dn, right, sid string) {
+	t.Helper()
+	const all = 7 // owner, group, access
+	res, err := c.Search(ldap.NewSearchRequest(dn, ldap.ScopeBaseObject, ldap.NeverDerefAliases, 1, 0, false, "(objectClass=*)", []string{attributeDescriptor}, []ldap.Control{sdFlags(all)}))
+	must(t, err)
+	b := slices.Clone(res.Entries[0].GetRawAttributeValue(attributeDescriptor))
+	raw, err := hex.DecodeString(strings.ReplaceAll(right, "-", ""))
+	must(t, err)
+	slices.Reverse(raw[:4])
+	slices.Reverse(raw[4:6])
+	slices.Reverse(raw[6:8])
+	body := append([]byte{0, 1, 0, 0, 1, 0, 0, 0}, raw...)
+	body = append(body, sidOctets(t, sid)...)
+	n := len(body) + 4
+	ace := append([]byte{5, 0, byte(n), byte(n >> 8)}, body...)
+	at := binary.LittleEndian.Uint32(b[16:])
+	acl := b[at:]
+	size, count := binary.LittleEndian.Uint16(acl[2:]), binary.LittleEndian.Uint16(acl[4:])
+	// In front, so that nothing inherited stands before it.
+	grown := slices.Concat(acl[:8], ace, acl[8:size])
+	binary.LittleEndian.PutUint16(grown[2:], size+uint16(n))
+	binary.LittleEndian.PutUint16(grown[4:], count+1)
+	next := append(b[:len(b):len(b)], grown...)
+	binary.LittleEndian.PutUint32(next[16:], uint32(len(b)))
+	req := ldap.NewModifyRequest(dn, []ldap.Control{sdFlags(sdAccess)})
+	req.Replace(attributeDescriptor, []string{string(next)})
+	must(t, c.Modify(req))
+}
+
+// sidOf is the SID of an entry.
+func sidOf(t testing.TB, c *ldap.Conn, dn string) string {
+	t.Helper()
+	res, err := c.Search(ldap.NewSearchRequest(dn, ldap.ScopeBaseObject, ldap.NeverDerefAliases, 1, 0, false, "(objectClass=*)", []string{"objectSid"}, nil))
+	must(t, err)
+	text, err := sid(string(res.Entries[0].GetRawAttributeValue("objectSid")))
+	must(t, err)
+	return text
+}
+
+// sidOctets is a SID as a descriptor has it.
+func sidOctets(t testing.TB, text string) []byte {
+	t.Helper()
+	parts := strings.Split(text, "-")[2:]
+	b := []byte{1, byte(len(parts) - 1), 0, 0}
+	for i, p := range parts {
+		n, err := strconv.ParseUint(p, 10, 32)
+		must(t, err)
+		if i == 0 {
+			b = binary.BigEndian.AppendUint32(b, uint32(n))
+		} else {
+			b = binary.LittleEndian.AppendUint32(b, uint32(n))
+		}
+	}
+	return b
+}
+
 // TestProfileOfExchange: a domain with the schema of Exchange is known as such, and
 // its attributes mean what they mean to Exchange.
 func TestProfileOfExchange(t *testing.T) {
@@ -112,6 +174,17 @@ func TestProfileOfExchange(t *testing.T) {
 		dynamic.Attribute(a, []string{v})
 	}
 	must(t, admin.Add(dynamic))
+	moderated := ldap.NewAddRequest("CN=Announcements"+staff, nil)
+	for a, v := range map[string]string{
+		"objectClass": "group", "sAMAccountName": "announcements", "mail": "announcements@corp.example", "managedBy": alice,
+		"msExchEnableModeration": "TRUE", "msExchRequireAuthToSendTo": "TRUE", "member": alice,
+	} {
+		moderated.Attribute(a, []string{v})
+	}
+	must(t, admin.Add(moderated))
+	change(dave, map[string][]string{"authOrig": {wei}})
+	permit(t, admin, alice, descriptor.SendAs, sidOf(t, admin, dave))
+	permit(t, admin, alice, descriptor.ReceiveAs, sidOf(t, admin, wei))
 
 	c := client(t, cfg)
 	if choice, err := c.Choice(t.Context()); err != nil || choice.Profile != PresetADExchange || len(choice.Notes) > 0 {
@@ -128,7 +201,20 @@ func TestProfileOfExchange(t *testing.T) {
 	if snap.MayUse(w, a.Primary) != directory.UsageOnBehalf {
 		t.Error("a delegate may not send on behalf")
 	}
-	x := snap.Expand([]envelope.Recipient{{Address: snap.ByDN(dave).Primary}}, directory.Terms{})
+	d := snap.ByDN(dave)
+	if snap.MayUse(d, a.Primary) != directory.UsageSendAs || snap.MayUse(w, a.Primary) != directory.UsageOnBehalf || len(a.SendAs) != 1 {
+		t.Errorf("send as alice: %q", a.SendAs)
+	}
+	announcements := snap.ByAddress(address(t, "announcements@corp.example"))
+	if snap.MayPost(announcements, nil) != directory.PostRefused || snap.MayPost(announcements, w) != directory.PostHeld || snap.MayPost(announcements, a) != directory.PostAllowed {
+		t.Errorf("moderated, and not for strangers: %+v", announcements)
+	}
+	for sender, want := range map[*directory.Entry]int{nil: 1, a: 1, w: 0} {
+		if x := snap.Expand([]envelope.Recipient{{Address: d.Primary}}, directory.Terms{Sender: sender}); len(x.Refused) != want {
+			t.Errorf("only wei may write to dave: %+v", x)
+		}
+	}
+	x := snap.Expand([]envelope.Recipient{{Address: snap.ByDN(dave).Primary}}, directory.Terms{Sender: w})
 	if len(x.Local) != 2 || x.Local[0].Entry.Key != a.Key || x.Local[1].Entry.DN != dave {
 		t.Errorf("forwarded by altRecipient, with a copy: %+v", x)
 	}

@@ -22,12 +22,15 @@ func (r *reading) list(e *directory.Entry) {
 	if policy, ok := directory.ParseListPolicy(r.first("list_policy")); ok {
 		e.Policy = policy
 	}
-	if e.Policy == directory.ListModerated {
-		return
-	}
 	// "Nobody but these" is what owners and senders may do under ListOwners. Under
-	// moderation it would let them pass by the moderators, so that comes first.
-	if allowed := r.names("list_allowed"); len(allowed) > 0 {
+	// moderation that would let them pass by the moderators, who decide about these
+	// alone.
+	allowed := r.names("list_allowed")
+	switch {
+	case len(allowed) == 0:
+	case e.Policy == directory.ListModerated:
+		e.Allowed = allowed
+	default:
 		e.Senders = slices.Compact(slices.Sorted(slices.Values(append(e.Senders, allowed...))))
 		e.Policy = directory.ListOwners
 	}
@@ -37,6 +40,10 @@ func (r *reading) list(e *directory.Entry) {
 func (r *reading) senders(e *directory.Entry) {
 	e.Senders = r.names("list_sender")
 	e.Barred = r.names("list_barred")
+	e.NoStrangers = r.first("require_login") == "true"
+	if e.Kind != directory.KindList { // which has more to say about it
+		e.Allowed = r.names("list_allowed")
+	}
 }
 
 // memberLogins returns the members that a group names by their login.

@@ -15,6 +15,7 @@ type source struct {
 	name      string // as the configuration has it, for people
 	attribute string // lower case
 	decode    decoder
+	list      listDecoder // in place of decode, where it is there
 }
 
 // mapper turns LDAP entries into entries as mail sees them.
@@ -111,15 +112,23 @@ func (c *compiler) fields(texts map[string][]string) map[string][]source {
 		for _, text := range sources {
 			attribute, name, _ := strings.Cut(text, ":")
 			decode, ok := c.decoders[name]
-			if !ok || !isAttribute(attribute) {
-				c.errs = append(c.errs, fmt.Errorf("mapping: %s: %q: want attribute or attribute:decoder with one of %s", field, text, strings.Join(slices.Sorted(maps.Keys(c.decoders)), " ")))
+			list := listDecoders()[name]
+			if !ok && list == nil || !isAttribute(attribute) {
+				words := slices.Concat(slices.Collect(maps.Keys(c.decoders)), slices.Collect(maps.Keys(listDecoders())))
+				slices.Sort(words)
+				c.errs = append(c.errs, fmt.Errorf("mapping: %s: %q: want attribute or attribute:decoder with one of %s", field, text, strings.Join(words, " ")))
+				continue
+			}
+			if list != nil {
+				c.ask[attribute] = struct{}{}
+				fields[field] = append(fields[field], source{name: attribute, attribute: strings.ToLower(attribute), list: list})
 				continue
 			}
 			if decode = c.unit(field, attribute, name, decode); decode == nil {
 				continue
 			}
 			c.ask[attribute] = struct{}{}
-			fields[field] = append(fields[field], source{attribute, strings.ToLower(attribute), decode})
+			fields[field] = append(fields[field], source{name: attribute, attribute: strings.ToLower(attribute), decode: decode})
 		}
 	}
 	return fields

@@ -189,7 +189,7 @@ var profileKolab = &profile{
 	variants: []variant{
 		{class: "kolabGroupOfUniqueNames", kind: directory.KindList},
 		{class: "kolabGroupOfNames", kind: directory.KindList},
-		{class: "kolabSharedFolder", kind: directory.KindShared},
+		{class: "kolabSharedFolder", kind: directory.KindShared, fields: map[string][]string{"access": {"acl:kolab-acl"}}},
 	},
 }
 

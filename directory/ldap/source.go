@@ -38,7 +38,7 @@ func (b *base) Name() string { return b.client.cfg.Name }
 // request is the search for everything that mail should know of.
 func (b *base) request() *ldap.SearchRequest {
 	return ldap.NewSearchRequest(b.client.cfg.Base, ldap.ScopeWholeSubtree, ldap.NeverDerefAliases, 0, 0, false,
-		b.mapper().filter, b.mapper().attributes, nil)
+		b.mapper().filter, b.mapper().attributes, b.mapper().controls())
 }
 
 // change maps an entry. What cannot be read of it is logged; an entry that is
