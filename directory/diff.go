@@ -187,6 +187,7 @@ type Finding struct {
 	Of   string   `json:"of"`   // address, else DN
 	Text string   `json:"text"`
 	DNs  []string `json:"dns"`
+	LDIF string   `json:"ldif,omitempty"` // the change that mends it, where there is one to give
 }
 
 // Lint looks for what cannot be meant so: login names that several entries claim

@@ -27,7 +27,10 @@ func directoryCheckCommand(path *string, std streams) *cobra.Command {
 whom another system has, lists and contacts, as the directory and the rules of the
 configuration say. Then it reads the directories and lists what cannot be meant so:
 addresses that two entries claim, values that cannot be read, lists that reach
-nobody, policies for groups that there are not. With the name of a PERSON it logs in
+nobody, policies for groups that there are not, indexes that the servers lack for our
+searches, attributes that people can write in their own entry and that give them
+something. For each group that carries rights it says who may change its members, as
+far as the server tells. With the name of a PERSON it logs in
 as that person, whose password it asks for, and asks the directory which of the
 attributes that mail reads the person could write; nothing is changed.
 
@@ -73,10 +76,12 @@ func (o checkOptions) run(ctx context.Context, file *File, db *postgres.DB, std 
 		waiting = nil
 	}
 	findings := file.lint(ctx, s, std)
+	servers := file.askServers(ctx, s, std)
+	findings = append(findings, servers.findings...)
 	if o.asJSON {
-		return errors.Join(reportCensusJSON(seen, waiting, findings, std), reportContestsJSON(s, std))
+		return errors.Join(reportCensusJSON(seen, waiting, findings, std), reportContestsJSON(s, std), reportPowerJSON(servers, std))
 	}
-	return errors.Join(reportCensus(seen, without, waiting, findings, std), reportContests(s, std))
+	return errors.Join(reportCensus(seen, without, waiting, findings, std), reportContests(s, std), reportPower(servers, std))
 }
 
 // lint looks for mistakes in the replica, and for values that cannot be read in

@@ -78,8 +78,9 @@ func extendSchema(t testing.TB, c *ldap.Conn, s *testenv.ADServer) {
 	must(t, c.Modify(now))
 }
 
-// permit gives somebody an extended right over an entry, as dsacls does.
-func permit(t testing.TB, c *ldap.Conn, dn, right, sid string) {
+// permit gives somebody a right over an entry, as dsacls does: an extended one, or what
+// mask says about the attribute of a GUID.
+func permit(t testing.TB, c *ldap.Conn, dn string, mask descriptor.Mask, right, sid string) {
 	t.Helper()
 	const all = 7 // owner, group, access
 	res, err := c.Search(ldap.NewSearchRequest(dn, ldap.ScopeBaseObject, ldap.NeverDerefAliases, 1, 0, false, "(objectClass=*)", []string{attributeDescriptor}, []ldap.Control{sdFlags(all)}))
@@ -90,7 +91,8 @@ func permit(t testing.TB, c *ldap.Conn, dn, right, sid string) {
 	slices.Reverse(raw[:4])
 	slices.Reverse(raw[4:6])
 	slices.Reverse(raw[6:8])
-	body := append([]byte{0, 1, 0, 0, 1, 0, 0, 0}, raw...)
+	body := append(binary.LittleEndian.AppendUint32(nil, uint32(mask)), 1, 0, 0, 0)
+	body = append(body, raw...)
 	body = append(body, sidOctets(t, sid)...)
 	n := len(body) + 4
 	ace := append([]byte{5, 0, byte(n), byte(n >> 8)}, body...)
@@ -183,8 +185,8 @@ func TestProfileOfExchange(t *testing.T) {
 	}
 	must(t, admin.Add(moderated))
 	change(dave, map[string][]string{"authOrig": {wei}})
-	permit(t, admin, alice, descriptor.SendAs, sidOf(t, admin, dave))
-	permit(t, admin, alice, descriptor.ReceiveAs, sidOf(t, admin, wei))
+	permit(t, admin, alice, descriptor.ControlAccess, descriptor.SendAs, sidOf(t, admin, dave))
+	permit(t, admin, alice, descriptor.ControlAccess, descriptor.ReceiveAs, sidOf(t, admin, wei))
 
 	c := client(t, cfg)
 	if choice, err := c.Choice(t.Context()); err != nil || choice.Profile != PresetADExchange || len(choice.Notes) > 0 {

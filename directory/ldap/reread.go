@@ -159,6 +159,9 @@ func (r *reread) namedBy(ctx context.Context, dn string) error {
 	var f strings.Builder
 	for _, field := range dnFields {
 		for _, s := range r.mapper().fields[field] {
+			if s.list != nil {
+				continue // SIDs, which stay
+			}
 			fmt.Fprintf(&f, "(%s=%s)", s.attribute, ldap.EscapeFilter(dn))
 		}
 	}

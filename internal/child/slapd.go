@@ -69,6 +69,7 @@ type SlapdConfig struct {
 	Schema       []string // texts of further schema files, in slapd.conf's form
 	Access       string   // further access rules, in slapd.conf's form, before the usual ones
 	Policy       string   // DN of the password policy of all; "" for a server without policies
+	ConfigReader string   // DN that may read the configuration, cn=config; "": nobody
 	Index        []string // attributes to index for equality, beside the usual ones
 	// PasswordPolicy is the DN of the policy for all passwords (slapo-ppolicy(5)), ""
 	// for none.
@@ -121,6 +122,9 @@ func (cfg SlapdConfig) Configure() error {
 	hash, err := SSHA(cfg.RootPassword)
 	if err != nil {
 		return err
+	}
+	if cfg.ConfigReader != "" {
+		fmt.Fprintf(&b, "database config\naccess to * by dn.exact=%q read by * none\n", cfg.ConfigReader)
 	}
 	fmt.Fprintf(&b, "database mdb\nsuffix %q\nrootdn %q\nrootpw %s\ndirectory %s/db\nmaxsize 4294967296\n", cfg.Suffix, cfg.RootDN, hash, cfg.Dir)
 	if cfg.NoSync {

@@ -179,6 +179,15 @@ func (s *SlapdServer) UsePasswordPolicy(t testing.TB, attributes string) {
 	s.Add(t, "dn: "+s.cfg.PasswordPolicy+"\nobjectClass: device\nobjectClass: pwdPolicy\ncn: policy\npwdAttribute: userPassword\n"+attributes+"\n")
 }
 
+// ShowConfig makes the server start again with a configuration, cn=config, that the
+// service account may read, and access rules as of Allow.
+func (s *SlapdServer) ShowConfig(t testing.TB, rules string) {
+	t.Helper()
+	s.Stop()
+	s.cfg.ConfigReader = s.ServiceDN
+	s.Allow(t, rules)
+}
+
 // SetCertificate makes the server start again with another certificate.
 func (s *SlapdServer) SetCertificate(t testing.TB, c Cert) {
 	t.Helper()

@@ -1,0 +1,179 @@
+package ldap
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"dirpost/directory"
+	"dirpost/directory/descriptor"
+	"dirpost/internal/testenv"
+)
+
+func TestEqualityIndexes(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ values, want string }{
+		{"objectClass eq", "objectclass"},
+		{"{0}uid,mail eq,sub|{1}cn sub", "mail uid"},
+		{"{-1}default eq|sn|cn;lang-de pres,eq", "cn sn"},
+		{"default sub|sn", ""},
+		{"entryUUID,  eq", ""},
+		{"", ""},
+	} {
+		var got []string
+		for a := range equalityIndexes(strings.Split(tt.values, "|")) {
+			got = append(got, a)
+		}
+		slices.Sort(got)
+		if strings.Join(got, " ") != tt.want {
+			t.Errorf("%q: %q, want %q", tt.values, got, tt.want)
+		}
+	}
+}
+
+func TestAccessRules(t *testing.T) {
+	t.Parallel()
+	members := map[string]bool{"member": true, "uniquemember": true}
+	for rule, want := range map[string]bool{
+		`{0}to attrs=userPassword by self write by anonymous auth by * none`:                         false,
+		`{1}to attrs=member,owner by dnattr=owner write by * read`:                                   true,
+		`{2}to attrs=member by * read`:                                                               false,
+		`{3}to dn.subtree="ou=groups,dc=corp,dc=example" by group="cn=admins,dc=x" manage by * read`: true,
+		`{4}to * by self write by * read`:                                                            true,
+		`{5}to * by users read`:                                                                      false,
+		`{6}to attrs=@groupOfNames by set="user & this/owner" =w by * read`:                          true,
+		`{7}to attrs=member by self selfwrite by * +r`:                                               true,
+	} {
+		if got := letsWrite(rule) && mayBeAbout(rule, members); got != want {
+			t.Errorf("%s: %t", rule, got)
+		}
+	}
+}
+
+// TestCheckOpenLDAP: what a server tells of its indexes and of who may change groups
+// depends on whether the account may read its configuration.
+func TestCheckOpenLDAP(t *testing.T) {
+	t.Parallel()
+	s := testenv.Slapd(t)
+	cfg := config(t, s)
+	c := client(t, cfg)
+	group := &directory.Entry{DN: "cn=sales,ou=groups," + s.Base}
+	indexes, err := c.CheckIndexes(t.Context())
+	if err != nil || len(indexes.Missing) != 0 || !strings.Contains(indexes.Unknown, "cn=config") || !strings.Contains(indexes.Unknown, "entryuuid") {
+		t.Errorf("closed: %v %+v", err, indexes)
+	}
+	if who, err := c.CheckGroup(t.Context(), nil, group); err != nil || who.Unknown == "" || len(who.Names)+len(who.Rules) != 0 {
+		t.Errorf("closed: %v %+v", err, who)
+	}
+	if self, err := c.CheckSelfPower(t.Context()); err != nil || self.How != "" {
+		t.Errorf("it tells nobody's rights: %v %+v", err, self)
+	}
+
+	s.ShowConfig(t, "access to dn.children=\"ou=groups,"+s.Base+"\" attrs=member by dnattr=owner write by users read\n")
+	c = client(t, cfg)
+	if indexes, err = c.CheckIndexes(t.Context()); err != nil || len(indexes.Missing) != 0 || indexes.Unknown != "" {
+		t.Errorf("all that is needed is there: %v %+v", err, indexes)
+	}
+	if who, err := c.CheckGroup(t.Context(), nil, group); err != nil || who.Unknown != "" || len(who.Rules) != 1 || !strings.Contains(who.Rules[0], "dnattr=owner write") {
+		t.Errorf("open: %v %+v", err, who)
+	}
+	cfg.Filter = "(&(objectClass=inetOrgPerson)(employeeType=internal))"
+	indexes, err = client(t, cfg).CheckIndexes(t.Context())
+	if err != nil || len(indexes.Missing) != 1 || indexes.Missing[0].Attribute != "employeetype" ||
+		!strings.Contains(indexes.Missing[0].LDIF, "add: olcDbIndex\nolcDbIndex: employeetype eq\n") || !strings.HasPrefix(indexes.Missing[0].LDIF, "dn: olcDatabase={1}mdb,cn=config\n") {
+		t.Errorf("another filter: %v %+v", err, indexes)
+	}
+}
+
+// TestCheckAD: a domain controller tells an ordinary account who may change a group,
+// what people may write themselves, and what is indexed.
+func TestCheckAD(t *testing.T) {
+	t.Parallel()
+	u := newADUnit(t)
+	u.cfg.Preset = PresetAD
+	dn := u.person("keeper")
+	list := u.group("crew", dn)
+	c := client(t, u.cfg)
+	indexes, err := c.CheckIndexes(t.Context())
+	if err != nil || len(indexes.Missing) != 0 || indexes.Unknown != "" {
+		t.Errorf("as it is found: %v %+v", err, indexes)
+	}
+	other := u.cfg
+	other.Filter = "(&(objectCategory=person)(employeeType=internal))"
+	indexes, err = client(t, other).CheckIndexes(t.Context())
+	if err != nil || len(indexes.Missing) != 1 || indexes.Missing[0].Attribute != "employeeType" ||
+		!strings.HasPrefix(indexes.Missing[0].LDIF, "dn: CN=Employee-Type,CN=Schema,CN=Configuration,") || !strings.Contains(indexes.Missing[0].LDIF, "searchFlags: ") {
+		t.Errorf("another filter: %v %+v", err, indexes)
+	}
+
+	snap := directory.NewSnapshot([]string{"corp.example"}, entries(t, c))
+	group, keeper := snap.ByDN(list), snap.ByDN(dn)
+	if who, err := c.CheckGroup(t.Context(), snap, group); err != nil || who.Unknown != "" || len(who.Names) != 0 {
+		t.Errorf("as it is made: %v %+v", err, who)
+	}
+	permit(t, u.Conn, list, descriptor.WriteProperty, descriptor.Member, keeper.SID)
+	permit(t, u.Conn, list, descriptor.Self, descriptor.Member, "S-1-5-11")
+	who, err := c.CheckGroup(t.Context(), snap, group)
+	slices.Sort(who.Names)
+	if want := []string{"<everybody who has logged in>", dn}; err != nil || !slices.Equal(who.Names, want) {
+		t.Errorf("%v %+v, want %q", err, who, want)
+	}
+
+	other = u.cfg
+	other.Mapping = map[string][]string{"quota": {"employeeNumber:mib"}}
+	if self, err := client(t, other).CheckSelfPower(t.Context()); err != nil || self.How != "security descriptors of 1 people" || len(self.Writable) != 0 {
+		t.Errorf("as it is found: %v %+v", err, self)
+	}
+	permit(t, u.Conn, dn, descriptor.WriteProperty, attributeGUID(t, c, "employeeNumber"), descriptor.PrincipalSelf)
+	self, err := client(t, other).CheckSelfPower(t.Context())
+	if err != nil || len(self.Writable) != 1 || self.Writable[0].Attribute != "employeeNumber" || !slices.Equal(self.Writable[0].Fields, []string{"quota"}) {
+		t.Errorf("%v %+v", err, self)
+	}
+	other.Trusted = []string{"quota"}
+	if self, err := client(t, other).CheckSelfPower(t.Context()); err != nil || len(self.Writable) != 0 {
+		t.Errorf("trusted: %v %+v", err, self)
+	}
+}
+
+// TestSendAsIsFollowed: a right that is given in the security descriptor of somebody
+// holds when the change is seen, in a domain without Exchange too.
+func TestSendAsIsFollowed(t *testing.T) {
+	t.Parallel()
+	u := newADUnit(t)
+	u.cfg.Preset = PresetAD
+	u.cfg.Mapping = map[string][]string{"send_as": {"nTSecurityDescriptor:send-as"}, "access": {"nTSecurityDescriptor:receive-as"}}
+	office, clerk, other := u.person("office"), u.person("clerk"), u.person("other")
+	desk := u.group("desk", clerk)
+	n := start(t, testenv.Database(t), &hints{}, client(t, u.cfg))
+	n.untilComplete(t)
+	may := func(who string, want directory.Rights) func(*directory.Snapshot) bool {
+		return func(s *directory.Snapshot) bool { return s.Rights(s.ByDN(who), s.ByDN(office)) == want }
+	}
+	if s := n.live.Snapshot(); !may(clerk, 0)(s) || !may(other, 0)(s) {
+		t.Fatalf("somebody has a right already: %+v", s.ByDN(office))
+	}
+	permit(t, u.Conn, office, descriptor.ControlAccess, descriptor.SendAs, n.live.Snapshot().ByDN(desk).SID)
+	n.until(t, "the group may send as it", may(clerk, directory.RightSendAs))
+	permit(t, u.Conn, office, descriptor.ControlAccess, descriptor.ReceiveAs, n.live.Snapshot().ByDN(other).SID)
+	n.until(t, "another opens it", may(other, directory.RightOpen))
+	s := n.live.Snapshot()
+	if boxes := s.MailboxesOf(s.ByDN(other)); len(boxes) != 1 || boxes[0].DN != office {
+		t.Errorf("mailboxes of the other: %+v", boxes)
+	}
+	u.members(desk, false, clerk)
+	n.until(t, "who has left the group may not", may(clerk, 0))
+}
+
+// attributeGUID is the GUID of an attribute in the schema.
+func attributeGUID(t testing.TB, c *Client, name string) string {
+	t.Helper()
+	nc, err := c.read.get(t.Context())
+	must(t, err)
+	defer c.read.put(nc, nil)
+	sets, err := c.attributeSets(t.Context(), nc, map[string][]string{name: nil})
+	must(t, err)
+	if len(sets[name]) == 0 {
+		t.Fatalf("no %s in the schema", name)
+	}
+	return sets[name][0]
+}
