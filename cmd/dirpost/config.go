@@ -237,10 +237,11 @@ type PolicySection struct {
 
 // MDASection is [mda].
 type MDASection struct {
-	Subaddress string   `toml:"subaddress"`
-	Undelete   Duration `toml:"undelete"`
-	ChangeLog  Duration `toml:"change_log"`
-	Closed     Duration `toml:"closed"`
+	Subaddress   string   `toml:"subaddress"`
+	QuotaWarning int      `toml:"quota_warning"`
+	Undelete     Duration `toml:"undelete"`
+	ChangeLog    Duration `toml:"change_log"`
+	Closed       Duration `toml:"closed"`
 }
 
 // MRASection is [mra].
@@ -338,8 +339,8 @@ func defaults() *File {
 			NullRecipients: p.NullRecipients, MaxHops: p.MaxHops,
 		}, Submission: SubmissionSection{MaxMessages: person.MaxMessages, MaxRecipients: person.MaxRecipients, Window: Duration(person.Window)}},
 		MDA: MDASection{
-			Subaddress: mda.DefaultConfig().Subaddress,
-			Undelete:   Duration(14 * 24 * time.Hour), ChangeLog: Duration(30 * 24 * time.Hour), Closed: Duration(30 * 24 * time.Hour),
+			Subaddress: mda.DefaultConfig().Subaddress, QuotaWarning: 90,
+			Undelete: Duration(14 * 24 * time.Hour), ChangeLog: Duration(30 * 24 * time.Hour), Closed: Duration(30 * 24 * time.Hour),
 		},
 		Log: LogSection{Level: "info", Format: "text"},
 	}
@@ -395,6 +396,9 @@ func (f *File) validate() error {
 		}
 	default:
 		bad("domains.unknown", "%q is none of refuse, other", f.Domains.Unknown)
+	}
+	if f.MDA.QuotaWarning < 0 || f.MDA.QuotaWarning > 100 {
+		bad("mda.quota_warning", "%d is no percentage", f.MDA.QuotaWarning)
 	}
 	if f.Database.URL == "" {
 		bad("database.url", "missing: write as postgres:///dirpost?host=/run/postgresql&user=dirpost_serve")

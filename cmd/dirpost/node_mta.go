@@ -17,6 +17,7 @@ import (
 	"dirpost/internal/resolver"
 	"dirpost/internal/store"
 	"dirpost/mda"
+	"dirpost/mda/quota"
 	"dirpost/mta/dkim"
 	"dirpost/mta/intake"
 	"dirpost/mta/policy"
@@ -80,7 +81,14 @@ func (n *node) buildMTA(ctx context.Context) error {
 	if !n.has(roleQueue) {
 		return nil
 	}
+	warner, err := quota.New(quota.Config{Percent: n.file.MDA.QuotaWarning, Hostname: n.file.Server.Name, Postmaster: envelope.Address{Local: "postmaster", Domain: n.file.Domains.Local[0]}},
+		n.db, n.live, n.door, n.log)
+	if err != nil {
+		return fmt.Errorf("mda: %w", err)
+	}
+	n.register(warner.Collectors()...)
 	n.back = append(n.back,
+		part{"quota warnings", warner.Run},
 		part{"purge", func(ctx context.Context) error { return n.purge(ctx, q) }},
 		part{"moderation", func(ctx context.Context) error { return q.Moderate(ctx, n.log) }})
 	return n.buildQueueManager(q, keys)

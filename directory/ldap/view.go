@@ -7,7 +7,7 @@ import (
 )
 
 // viewVersion moves on when this program reads the same entries in another way.
-const viewVersion = 4
+const viewVersion = 5
 
 // view is a hash of what is asked for and how it is read. It stands before each
 // cookie: the server tells what has changed since a cookie, and nothing about

@@ -196,6 +196,9 @@ func (t *Transaction) plan(ctx context.Context, exp directory.Expansion, parsed 
 	repeat := repeatKey(t.env.ReversePath, parsed.Header)
 	for _, r := range exp.Local {
 		l := p.lists.of(r.List)
+		if t.overQuota {
+			r.Quota = 0
+		}
 		if len(p.deliveries) >= t.door.cfg.InTransaction || t.reportsSuccess(r.Recipient) {
 			p.queue(l, localRow(r))
 			continue

@@ -64,7 +64,7 @@ type inboxes struct{ *store.Store }
 
 func (s inboxes) Plan(ctx context.Context, r directory.LocalRecipient, _ *message.Parsed) (store.Delivery, error) {
 	a, err := s.Account(ctx, string(r.Entry.Key), store.KindPerson)
-	return store.Delivery{Account: a, Targets: []store.Target{{Mailbox: "INBOX"}}, Quota: r.Entry.Quota, Recipient: r.Recipient.Address}, err
+	return store.Delivery{Account: a, Targets: []store.Target{{Mailbox: "INBOX"}}, Quota: r.Quota, Recipient: r.Recipient.Address}, err
 }
 
 // house is a door with a store on a database of its own, and a few people.
@@ -485,6 +485,21 @@ func TestManyRecipients(t *testing.T) {
 	}
 	if n := len(h.inbox("p59")); n != 1 {
 		t.Errorf("p59 has %d messages after the second attempt, want 1", n)
+	}
+}
+
+// The warning that a mailbox is full arrives in it.
+func TestOriginateOverQuota(t *testing.T) {
+	h := newHouse(t, person("full", func(e *directory.Entry) { e.Quota = 10 }))
+	env := envelope.Envelope{Recipients: []envelope.Recipient{{Address: address(t, "full@corp.example")}}}
+	if err := h.Originate(t.Context(), &env, strings.NewReader(plain), nil); err == nil && len(h.inbox("full")) > 0 {
+		t.Error("a message of ours went into a full mailbox")
+	}
+	if err := h.OriginateOverQuota(t.Context(), &env, strings.NewReader(plain), nil); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(h.inbox("full")); n != 1 {
+		t.Errorf("the warning arrived %d times", n)
 	}
 }
 

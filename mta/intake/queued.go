@@ -119,7 +119,17 @@ func (t *Transaction) expandQueued(m *queue.Message, h message.Header, rcpts []q
 // Originate lets in a message that Dirpost itself wrote: a report, a notice.
 // msg is complete and canonical. settle commits with it or not at all.
 func (d *Door) Originate(ctx context.Context, env *envelope.Envelope, msg io.WriterTo, settle Settle) error {
-	t := &Transaction{door: d, ours: true, env: *env, snap: d.Directory.Snapshot(),
+	return d.originateOwn(ctx, env, msg, settle, false)
+}
+
+// OriginateOverQuota is Originate for what must arrive in a mailbox that is full: the
+// warning that it is.
+func (d *Door) OriginateOverQuota(ctx context.Context, env *envelope.Envelope, msg io.WriterTo, settle Settle) error {
+	return d.originateOwn(ctx, env, msg, settle, true)
+}
+
+func (d *Door) originateOwn(ctx context.Context, env *envelope.Envelope, msg io.WriterTo, settle Settle, overQuota bool) error {
+	t := &Transaction{door: d, ours: true, overQuota: overQuota, env: *env, snap: d.Directory.Snapshot(),
 		client: envelope.Client{Helo: d.cfg.Hostname, Protocol: "local", Received: d.now()}}
 	t.env.Recipients = nil
 	for _, r := range env.Recipients {

@@ -18,16 +18,17 @@ var errTooManyRecipients = envelope.Because(envelope.Status{Code: 452, Enhanced:
 
 // Transaction is one message on its way through the door.
 type Transaction struct {
-	door   *Door
-	client envelope.Client
-	id     *auth.Identity   // nil for a stranger
-	sender *directory.Entry // the person of id
-	local  *LocalUser       // the user of this machine, nil for everybody else
-	ours   bool             // originated by Dirpost itself: no fix-ups, no limits on the sender
-	queued bool             // comes from the queue, where its rows stay if it cannot be delivered
-	env    envelope.Envelope
-	snap   *directory.Snapshot // the directory as it was at MAIL, to the end
-	queue  envelope.QueueID
+	door      *Door
+	client    envelope.Client
+	id        *auth.Identity   // nil for a stranger
+	sender    *directory.Entry // the person of id
+	local     *LocalUser       // the user of this machine, nil for everybody else
+	ours      bool             // originated by Dirpost itself: no fix-ups, no limits on the sender
+	overQuota bool             // goes into full mailboxes too
+	queued    bool             // comes from the queue, where its rows stay if it cannot be delivered
+	env       envelope.Envelope
+	snap      *directory.Snapshot // the directory as it was at MAIL, to the end
+	queue     envelope.QueueID
 
 	decision *decision // of a moderator, nil for all other mail
 
