@@ -70,15 +70,20 @@ func TestADForest(t *testing.T) {
 	req = ldap.NewModifyRequest(dn, nil)
 	req.Replace("userPrincipalName", []string{"suffix@brand.example"})
 	must(t, mine.Modify(req))
-	// A member of the other domain stands in the group by SID.
+	// A member of the other domain stands in the group as a foreign security principal,
+	// which the domain makes since it trusts the other one.
 	alice := s.ByLogin(`OTHER\alice`)
-	foreign := corp.ForeignPrincipal(t, alice.SID)
+	foreign := "<SID=" + alice.SID + ">"
 	// The group is domain-local: only those take members of elsewhere.
 	group := "CN=foreign," + mine.base
 	mine.add(group, map[string][]string{"objectClass": {"group"}, "sAMAccountName": {"foreign" + mine.name}, "mail": {mine.address("foreign")}, "groupType": {"-2147483644"}, "member": {dn, foreign}})
 	s = read()
 	if e := s.ByLogin("suffix@brand.example"); e == nil || e.DN != dn {
 		t.Errorf("suffix: %+v", e)
+	}
+	principal := directory.NormalizeDN("CN=" + alice.SID + ",CN=ForeignSecurityPrincipals," + corp.Base)
+	if e := s.ByDN(group); e == nil || !slices.Contains(e.Members, principal) {
+		t.Errorf("no foreign security principal is a member: %+v", e)
 	}
 	x := s.Expand([]envelope.Recipient{{Address: addr(mine.address("foreign"))}}, directory.Terms{Released: true})
 	var got []string

@@ -1,10 +1,8 @@
 package testenv
 
 import (
-	"context"
 	"sync"
 	"testing"
-	"time"
 
 	"dirpost/internal/child"
 )
@@ -22,10 +20,11 @@ var otherAD = sync.OnceValues(func() (*ADServer, error) {
 // the same names under DNs, addresses and SIDs of its own. The tests of a binary
 // share both.
 //
-// The domains do not trust each other: samba-tool domain trust create wants LSA
-// over SMB from both, and smbd of Samba 4.17 refuses the session outside a real
-// installation (NT_STATUS_INTERNAL_ERROR). What a trust leaves in a directory,
-// foreign security principals for groups, ForeignPrincipal makes.
+// The first trusts the second, see Trust: its groups take members of the other, named
+// by SID, and it makes the foreign security principals for them itself. The trust is
+// made of its entries, since samba-tool domain trust create wants LSA over SMB from both
+// domains also where it creates one side alone, and smbd of Samba 4.17 refuses the
+// session outside a real installation (NT_STATUS_INTERNAL_ERROR).
 func ADForest(t testing.TB) (corp, other *ADServer) {
 	t.Helper()
 	corp = AD(t)
@@ -33,22 +32,6 @@ func ADForest(t testing.TB) (corp, other *ADServer) {
 	if err != nil {
 		t.Fatalf("second private domain: %v", err)
 	}
+	corp.Trust(t, other)
 	return corp, other
-}
-
-// ForeignPrincipal makes the entry by which groups of s name somebody of a trusted
-// domain, if it is not there, and returns its DN. A domain makes it itself when the
-// trust is there, and lets nobody else do it.
-func (s *ADServer) ForeignPrincipal(t testing.TB, sid string) (dn string) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	dn = "CN=" + sid + ",CN=ForeignSecurityPrincipals," + s.Base
-	if _, err := s.cfg.Read(ctx, dn, "objectSid"); err == nil {
-		return dn
-	}
-	if err := s.cfg.Relax(ctx, "dn: "+dn+"\nobjectClass: foreignSecurityPrincipal\nobjectSid: "+sid+"\n"); err != nil {
-		t.Fatalf("foreign security principal: %v", err)
-	}
-	return dn
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 	"unicode/utf16"
@@ -18,11 +19,16 @@ const (
 	trustOutbound = 2 // we trust the other one
 )
 
+// trusting lets one test at a time make a trust, of which there is one.
+var trusting sync.Mutex
+
 // Trust lets people of other use the services of s by Kerberos, as an external trust
 // of s in other does: both controllers make tickets for it at once. What such a trust
 // has in RPC is not there, see ADForest.
 func (s *ADServer) Trust(t testing.TB, other *ADServer) {
 	t.Helper()
+	trusting.Lock()
+	defer trusting.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	for _, e := range []struct {
