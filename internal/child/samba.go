@@ -295,6 +295,12 @@ func (cfg SambaConfig) Relax(ctx context.Context, ldif string) error {
 	return cfg.ldb(ctx, cfg.Programs.LDBAdd, []string{"-H", filepath.Join(cfg.Dir, "private", "sam.ldb"), "--configfile=" + cfg.conf(), "--controls=relax:0,provision:0"}, ldif)
 }
 
+// Modify changes entries of the database in cfg.Dir as the system itself, the root DSE
+// and deleted entries among them. The controller may be running.
+func (cfg SambaConfig) Modify(ctx context.Context, ldif string) error {
+	return cfg.ldb(ctx, cfg.Programs.LDBModify, []string{"-H", filepath.Join(cfg.Dir, "private", "sam.ldb"), "--configfile=" + cfg.conf(), "--controls=relax:0,show_deleted:0"}, ldif)
+}
+
 // Read returns the first value of an attribute of an entry in the database in
 // cfg.Dir, as LDIF has it.
 func (cfg SambaConfig) Read(ctx context.Context, dn, attribute string) (string, error) {

@@ -326,3 +326,36 @@ func withPasswords(ldif string) string {
 		return "unicodePwd:: " + base64.StdEncoding.EncodeToString(b)
 	})
 }
+
+// recycleBin is the optional feature of a forest by which what was deleted keeps its
+// attributes and links ([MS-ADTS] §3.1.1.9.1).
+const recycleBin = "766ddcd8-acd0-445e-f3b9-a7f9b6744f2a"
+
+// EnableRecycleBin turns the recycle bin on, for good. Windows lets administrators do it
+// by the same change of the root DSE, Samba the system itself alone.
+func (s *ADServer) EnableRecycleBin(t testing.TB) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	ldif := "dn:\nchangetype: modify\nadd: enableOptionalFeature\nenableOptionalFeature: CN=Partitions,CN=Configuration," + s.Base + ":" + recycleBin + "\n"
+	if err := s.cfg.Modify(ctx, ldif); err != nil {
+		t.Fatalf("recycle bin: %v", err)
+	}
+}
+
+// Restore brings a deleted person back from the recycle bin, as dn, with what it had. Over
+// LDAP Samba 4.17 restores tombstones alone: it gives the entry attributes anew that it
+// has kept, and fails. So the system itself does it, in the two steps that the one change
+// of [MS-ADTS] §3.1.1.5.3.7 consists of.
+func (s *ADServer) Restore(t testing.TB, deleted, dn string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	rdn, superior, _ := strings.Cut(dn, ",")
+	old := "dn:: " + base64.StdEncoding.EncodeToString([]byte(deleted)) + "\nchangetype: "
+	for _, change := range []string{"modify\ndelete: isDeleted\n-\nadd: objectCategory\nobjectCategory: CN=Person,CN=Schema,CN=Configuration," + s.Base + "\n", "modrdn\nnewrdn: " + rdn + "\ndeleteoldrdn: 1\nnewsuperior: " + superior + "\n"} {
+		if err := s.cfg.Modify(ctx, old+change); err != nil {
+			t.Fatalf("restore %s: %v", dn, err)
+		}
+	}
+}
