@@ -22,7 +22,7 @@ const gssapiName = "GSSAPI"
 // it where it is offered and do not try a password afterwards.
 func (b *Bridge) takesTickets(c Conn) bool {
 	t := b.parts.Tickets
-	return t != nil && c.TLS && (t.Outside() || b.Door(c) == Inside) && t.Offers(c.Protocol)
+	return t != nil && c.TLS && (t.Outside() || b.Door(c) == Inside) && t.Offers(c.Protocol, krb5.Channel{State: c.State, Certificate: c.Certificate})
 }
 
 // startGSSAPI starts GSSAPI.

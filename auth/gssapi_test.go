@@ -2,8 +2,12 @@ package auth
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"slices"
 	"strings"
@@ -182,9 +186,27 @@ func TestGSSAPIRefuses(t *testing.T) {
 	}
 	strict := newKerberos(t, Config{}, func(c *krb5.Config) { c.RequireBinding = true })
 	strict.realm.AddPerson(t, "alice")
-	if _, err := strict.login(t, client, strict.begin(t, "alice", "imap"), ""); !sameAnswer(err, ErrCredentials) || !strings.Contains(strict.log.lines[0], "reason=ticket-binding") {
+	if slices.Contains(strict.Mechanisms(client), "GSSAPI") {
+		t.Error("offered where nothing can be bound")
+	}
+	bound := client
+	bound.State, bound.Certificate = connection(t)
+	if _, err := strict.login(t, bound, strict.begin(t, "alice", "imap"), ""); !sameAnswer(err, ErrCredentials) || !strings.Contains(strict.log.lines[0], "reason=ticket-binding") {
 		t.Errorf("not bound: %v", err)
 	}
+}
+
+// connection is the server's side of a TLS connection.
+func connection(t *testing.T) (state *tls.ConnectionState, shown *x509.Certificate) {
+	t.Helper()
+	s := httptest.NewTLSServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { state = r.TLS }))
+	defer s.Close()
+	resp, err := s.Client().Get(s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	return state, s.Certificate()
 }
 
 // sameAnswer reports whether a client is told the same.

@@ -102,11 +102,11 @@ func (a *Acceptor) SetKeytab(source string, keytab []byte) error {
 	return nil
 }
 
-// Offers reports whether a ticket could be judged for a protocol, as auth.Conn names
-// it: there is a key.
-func (a *Acceptor) Offers(protocol string) bool {
+// Offers reports whether a ticket could be taken for a protocol, as auth.Conn names
+// it: there is a key, and what it may have to be bound to is known.
+func (a *Acceptor) Offers(protocol string, c Channel) bool {
 	service, ok := services[protocol]
-	return ok && a.gss.Has(service)
+	return ok && a.gss.Has(service) && (!a.cfg.RequireBinding || c.State != nil && c.Certificate != nil)
 }
 
 // A Channel is the TLS connection that a client comes by, as auth.Conn has it. Without

@@ -70,14 +70,14 @@ func TestExchange(t *testing.T) {
 	services := []string{"imap/mail.corp.example", "pop/mail.corp.example", "HTTP/mail.corp.example"}
 	first := r.Keytab(t, services...)
 	a := New(Config{})
-	if a.Offers("imap") {
+	if a.Offers("imap", Channel{}) {
 		t.Error("offered without a key")
 	}
 	if err := a.SetKeytab("", first); err != nil {
 		t.Fatal(err)
 	}
 	for protocol, want := range map[string]bool{"imap": true, "pop3": true, "http": true, "smtp": false, "managesieve": false, "lmtp": false} {
-		if a.Offers(protocol) != want {
+		if a.Offers(protocol, Channel{}) != want {
 			t.Errorf("%s: offered %v", protocol, !want)
 		}
 	}
@@ -145,7 +145,7 @@ func TestExchange(t *testing.T) {
 	if _, _, err := x.Next(e.Token); !errors.Is(err, ErrMalformed) {
 		t.Errorf("an answer to the proof: %v", err)
 	}
-	if err := a.SetKeytab("", []byte("nonsense")); err == nil || !a.Offers("imap") {
+	if err := a.SetKeytab("", []byte("nonsense")); err == nil || !a.Offers("imap", Channel{}) {
 		t.Errorf("a bad keytab: %v", err)
 	}
 }
