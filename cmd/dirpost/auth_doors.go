@@ -15,7 +15,7 @@ import (
 func (a AuthSection) config() (auth.Config, error) {
 	c := auth.Config{
 		PlaintextLoopback: a.PlaintextLoopback, Remember: time.Duration(a.Remember), FailureTime: time.Duration(a.FailureTime),
-		OutsidePasswordGroups: a.OutsidePasswordGroups, Masters: a.Masters, ChangeURL: a.PasswordWarning.URL,
+		OutsidePasswordGroups: a.OutsidePasswordGroups, Masters: a.Masters,
 	}
 	var errs []error
 	if a.Inside != nil {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"dirpost/auth/expiry"
+	"dirpost/auth/selfservice"
 	"dirpost/internal/envelope"
 )
 
@@ -25,6 +26,18 @@ func (p PasswordWarningSection) config() expiry.Config {
 	return c
 }
 
+// changeURL is where people change their password: as the configuration says, else our
+// own page where there is one, else "".
+func (f *File) changeURL() string {
+	switch origin := f.origin(); {
+	case f.Auth.PasswordWarning.URL != "":
+		return f.Auth.PasswordWarning.URL
+	case origin != "" && f.Auth.Page.Enabled && f.Auth.Page.ChangePassword:
+		return origin + selfservice.Root
+	}
+	return ""
+}
+
 // buildExpiry has people warned before their password expires, on a node that reads
 // the directories and has a door for what it writes.
 func (n *node) buildExpiry(ctx context.Context) error {
@@ -36,7 +49,7 @@ func (n *node) buildExpiry(ctx context.Context) error {
 		n.log.WarnContext(ctx, "this node warns nobody before a password expires: it reads the directory, but takes and sends no mail (server.roles)")
 		return nil
 	}
-	c.Hostname = n.file.Server.Name
+	c.Hostname, c.URL = n.file.Server.Name, n.file.changeURL()
 	var err error
 	if c.From, err = envelope.ParseAddress(n.file.Domains.Postmaster); err != nil {
 		return fmt.Errorf("domains.postmaster: %w", err)

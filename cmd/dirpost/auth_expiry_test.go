@@ -99,3 +99,27 @@ func TestPasswordWarning(t *testing.T) {
 		t.Errorf("bob is told %q", got)
 	}
 }
+
+// TestChangeURL: people are led to the page that there is.
+func TestChangeURL(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ old, new, want string }{
+		"our own":         {"", "", "https://mail.example.com/account/"},
+		"another":         {"#url = ", "url = ", "https://password.example.com/"},
+		"no change":       {"#change_password = true", "change_password = false", ""},
+		"no page":         {"[auth.page]\n#enabled = true", "[auth.page]\nenabled = false", ""},
+		"no HTTPS at all": {"[[listener]]\naddress = \"[::]:443\"\nprotocol = \"http\"\ntls = \"implicit\"\n", "", ""},
+		"on its own port": {"[::]:443", "[::]:8443", "https://mail.example.com:8443/account/"},
+	} {
+		if !strings.Contains(exampleTOML, c.old) {
+			t.Fatalf("the example has no %q", c.old)
+		}
+		f, err := parseConfig([]byte(strings.Replace(exampleTOML, c.old, c.new, 1)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := f.changeURL(); got != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+}

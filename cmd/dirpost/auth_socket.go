@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"dirpost/auth"
 	"dirpost/auth/dovecot"
@@ -122,8 +123,8 @@ func (n *node) buildSocket(context.Context) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("auth.socket.path: there is no directory %s", filepath.Dir(section.Path))
-	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("auth.socket: %w: the directory must be writable for dirpost, and owner and group ones that it may give away (docs/auth-socket.md)", err)
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		return fmt.Errorf("auth.socket: %w: the directory must be writable for dirpost, also by its unit, and owner and group ones that it may give away (docs/auth-socket.md)", err)
 	case err != nil:
 		return fmt.Errorf("auth.socket: %w", err)
 	}

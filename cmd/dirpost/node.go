@@ -207,6 +207,7 @@ func (n *node) buildAuth(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("auth: %w", err)
 	}
+	c.ChangeURL = n.file.changeURL()
 	parts, err := n.authParts(ctx)
 	if err != nil {
 		return fmt.Errorf("auth: %w", err)
