@@ -42,8 +42,8 @@ type Config struct {
 	// default is 300.
 	NetworkHour int
 	// AttackWrong is from how many wrong logins within five minutes on, and
-	// AttackShare from which part of all logins on, strangers are slowed
-	// everywhere. The defaults are 200 and 0.5.
+	// AttackShare from which part of these and of logins from new places on, strangers
+	// are slowed everywhere. The defaults are 200 and 0.5.
 	AttackWrong int
 	AttackShare float64
 	// Slow is how long strangers wait then before anything is done about them. The

@@ -139,6 +139,7 @@ type Permit struct {
 	// Familiar says that the login comes from where the person has been before.
 	Familiar bool
 	leave    func() // the gate; nil: there was none
+	seen     int64  // wrong passwords that were counted when it was taken
 	settled  sync.Once
 }
 
@@ -346,7 +347,7 @@ const (
 )
 
 const takeSQL = `
-select outcome, familiar, in_use
+select outcome, familiar, in_use, seen
   from auth_permit_take($1, $2, $3, $4, $5, $6, $7, $8, $9)`
 
 // ask asks the database for the permit of p.
@@ -356,7 +357,7 @@ func (c *Counter) ask(ctx context.Context, p *Permit, marks []sum) (outcome, inU
 		person: p.l.Entry.Key, sql: takeSQL, durable: true,
 		args: []any{string(p.l.Entry.Key), p.Familiar, c.octets(marks), c.hash(p.sums.refusal), p.limits.strangers, p.limits.everybody, p.limits.span,
 			p.limits.wrong, c.cfg.Familiar},
-		dest: []any{&outcome, &familiar, &inUse},
+		dest: []any{&outcome, &familiar, &inUse, &p.seen},
 	}
 	if err := c.exchange.do(ctx, r); err != nil {
 		if ctx.Err() != nil { // the permit may come all the same

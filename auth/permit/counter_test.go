@@ -183,6 +183,30 @@ func TestRightResets(t *testing.T) {
 	}
 }
 
+// TestOrder: a wrong password that is judged after a right one, and settled before
+// it, still counts.
+func TestOrder(t *testing.T) {
+	t.Parallel()
+	d, alice := newDomain(5), entry("alice")
+	n := newNode(t, testenv.Database(t), d, testConfig(), testKey)
+	n.want(alice, "right", home, "in")
+	n.want(alice, "before", away, "wrong")
+	slow, err := n.Take(t.Context(), Login{Entry: alice, Password: "right", Client: home})
+	if err != nil {
+		t.Fatal(err)
+	}
+	right := d.judge(alice, "right")
+	n.want(alice, "after", away, "wrong")
+	slow.Settle(VerdictOf(right))
+	n.flush()
+	n.want(alice, "more", away, "wrong")
+	n.want(alice, "still more", away, "wrong")
+	n.want(alice, "too much", away, ReasonNone)
+	if _, most := d.state(); most != 3 {
+		t.Errorf("the domain has counted %d, want 3", most)
+	}
+}
+
 // TestLimits: which numbers come of which rule.
 func TestLimits(t *testing.T) {
 	t.Parallel()

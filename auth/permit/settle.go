@@ -41,7 +41,7 @@ func VerdictOf(err error) Verdict {
 	return Unsure
 }
 
-const settleSQL = `select auth_permit_settle($1, $2, $3, $4, $5, $6)`
+const settleSQL = `select auth_permit_settle($1, $2, $3, $4, $5, $6, $7)`
 
 // Settle gives the permit back, or keeps it if the password was wrong. It does not
 // wait. Only the first call counts.
@@ -80,7 +80,7 @@ func (p *Permit) settle(v Verdict) {
 	}
 	r := &request{
 		person: p.l.Entry.Key, sql: settleSQL,
-		args: []any{string(p.l.Entry.Key), verdict, p.limits.counted, hash, c.cfg.Refused, p.limits.span},
+		args: []any{string(p.l.Entry.Key), verdict, p.limits.counted, p.seen, hash, c.cfg.Refused, p.limits.span},
 	}
 	if p.limits.counted {
 		var n int
@@ -108,7 +108,6 @@ const welcomeSQL = `select auth_familiar_add($1, $2, $3)`
 // Welcome remembers that a person has come in from client, by whatever proof. It
 // does not wait, and costs nothing where that is known.
 func (c *Counter) Welcome(person directory.Key, client netip.Addr, certificate []byte) {
-	c.tally.entered()
 	now := c.now()
 	var news []sum
 	marks := c.keys[0].marks(person, client, certificate)
@@ -118,8 +117,10 @@ func (c *Counter) Welcome(person directory.Key, client netip.Addr, certificate [
 		}
 	}
 	if len(news) == 0 {
+		c.tally.entered(0)
 		return
 	}
+	c.tally.entered(1)
 	keep := familiarFor
 	if !c.shared {
 		keep = c.cfg.Familiar

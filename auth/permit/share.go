@@ -90,10 +90,10 @@ select n, w, r, date_trunc('hour', now()), now()
        last_at = now()`
 
 const activitySQL = `
-insert into auth_activity as a (minute, entered, familiar, wrong, refused, repeated)
-values (date_trunc('minute', now()), $1, $2, $3, $4, $5)
+insert into auth_activity as a (minute, entered, arrived, familiar, wrong, refused, repeated)
+values (date_trunc('minute', now()), $1, $2, $3, $4, $5, $6)
     on conflict (minute) do update
-   set entered = a.entered + excluded.entered, familiar = a.familiar + excluded.familiar, wrong = a.wrong + excluded.wrong,
+   set entered = a.entered + excluded.entered, arrived = a.arrived + excluded.arrived, familiar = a.familiar + excluded.familiar, wrong = a.wrong + excluded.wrong,
        refused = a.refused + excluded.refused, repeated = a.repeated + excluded.repeated`
 
 const sprayAddSQL = `
@@ -115,7 +115,7 @@ select network::text
  order by wrong desc
  limit $2`
 	recentSQL = `
-select coalesce(sum(entered), 0)::bigint, coalesce(sum(wrong), 0)::bigint
+select coalesce(sum(arrived), 0)::bigint, coalesce(sum(wrong), 0)::bigint
   from auth_activity
  where minute > now() - interval '5 minutes'`
 )
@@ -145,7 +145,7 @@ func (c *Counter) tell(ctx context.Context) error {
 	err := c.db.InTx(ctx, postgres.Background, func(ctx context.Context, tx postgres.Tx) error {
 		var b postgres.Batch
 		b.Queue(`set local synchronous_commit = off`)
-		b.Queue(activitySQL, a.entered, a.familiar, a.wrong, a.refused, a.repeated)
+		b.Queue(activitySQL, a.entered, a.arrived, a.familiar, a.wrong, a.refused, a.repeated)
 		if len(people) > 0 {
 			keys, wrong, refused := columns(people, func(k directory.Key) string { return string(k) })
 			b.Queue(peopleSQL, keys, wrong, refused)
@@ -218,11 +218,11 @@ func (c *Counter) hear(ctx context.Context) error {
 		}
 	}
 	c.sources.bar(barred)
-	var entered, wrong int64
-	if err := c.db.QueryRow(ctx, postgres.Background, recentSQL).Scan(&entered, &wrong); err != nil {
+	var arrived, wrong int64
+	if err := c.db.QueryRow(ctx, postgres.Background, recentSQL).Scan(&arrived, &wrong); err != nil {
 		return fmt.Errorf("read how logins went: %w", err)
 	}
-	attack := c.cfg.isAttack(entered, wrong)
+	attack := c.cfg.isAttack(arrived, wrong)
 	if c.tally.attack.Swap(attack) != attack {
 		if attack {
 			c.log.WarnContext(ctx, "strangers are slowed: unusually many logins fail, look at 'dirpost auth top'", "count", wrong)
@@ -234,9 +234,11 @@ func (c *Counter) hear(ctx context.Context) error {
 	return nil
 }
 
-// isAttack reports whether that many logins that fail are unusual.
-func (c Config) isAttack(entered, wrong int64) bool {
-	return wrong >= int64(c.AttackWrong) && float64(wrong) >= c.AttackShare*float64(entered+wrong)
+// isAttack reports whether that many logins that fail are unusual, beside those of
+// people who come from a new place: programs of those who are at home log in all the
+// time, and say nothing of strangers.
+func (c Config) isAttack(arrived, wrong int64) bool {
+	return wrong >= int64(c.AttackWrong) && float64(wrong) >= c.AttackShare*float64(arrived+wrong)
 }
 
 // hearPasswords reads which passwords are refused to strangers.

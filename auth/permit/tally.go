@@ -23,7 +23,7 @@ type tally struct {
 type count struct{ wrong, refused int64 }
 
 // activity is how logins went.
-type activity struct{ entered, familiar, wrong, refused, repeated int64 }
+type activity struct{ entered, arrived, familiar, wrong, refused, repeated int64 }
 
 // maxTally bounds what a node counts between two reports.
 const maxTally = 1 << 16
@@ -70,11 +70,13 @@ func add[K comparable](m map[K]count, k K, refused int64) {
 	m[k] = count{n.wrong + 1, n.refused + refused}
 }
 
-// entered counts somebody who was let in.
-func (t *tally) entered() {
+// entered counts somebody who was let in, arrived is 1 for who comes from where this
+// node has not seen them lately.
+func (t *tally) entered(arrived int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.activity.entered++
+	t.activity.arrived += arrived
 }
 
 // home counts a password that was judged for somebody who was there before.
@@ -100,6 +102,7 @@ func (t *tally) putBack(people map[directory.Key]count, clients map[netip.Prefix
 	merge(t.people, people)
 	merge(t.clients, clients)
 	t.activity.entered += a.entered
+	t.activity.arrived += a.arrived
 	t.activity.familiar += a.familiar
 	t.activity.wrong += a.wrong
 	t.activity.refused += a.refused

@@ -25,6 +25,7 @@ type Top struct {
 type Minute struct {
 	Minute   time.Time `json:"minute"`
 	Entered  int64     `json:"entered"`  // people who were let in
+	Arrived  int64     `json:"arrived"`  // of them from a new place
 	Familiar int64     `json:"familiar"` // of them with a password judged, from where they were before
 	Wrong    int64     `json:"wrong"`    // wrong logins; the same password again is not among them
 	Refused  int64     `json:"refused"`  // of them without asking the directory
@@ -47,8 +48,8 @@ type Source struct {
 	LastAt  time.Time    `json:"last_at"`
 }
 
-// Account is a person whose password is guessed, Person "" all names that nobody
-// has.
+// Account is a person whose password is guessed. Person "" stands for all names that
+// nobody has, and for proofs that no directory judges.
 type Account struct {
 	Person    directory.Key `json:"person"`
 	Tried     int64         `json:"tried"`     // wrong logins since From
@@ -72,7 +73,7 @@ type Sprayed struct {
 
 const (
 	topMinutesSQL = `
-select minute, entered, familiar, wrong, refused, repeated
+select minute, entered, arrived, familiar, wrong, refused, repeated
   from auth_activity
  where minute > now() - interval '1 hour'
  order by minute desc
@@ -105,9 +106,9 @@ select cardinality(accounts), tries, since, last_at, coalesce(until > now(), fal
 // attack is by cfg.
 func ReadTop(ctx context.Context, db *postgres.DB, cfg Config, most int) (*Top, error) {
 	t := &Top{At: db.Now()}
-	var entered, wrong int64
+	var arrived, wrong int64
 	err := db.InSnapshot(ctx, postgres.Background, func(ctx context.Context, tx postgres.Tx) (err error) {
-		if err := tx.QueryRow(ctx, recentSQL).Scan(&entered, &wrong); err != nil {
+		if err := tx.QueryRow(ctx, recentSQL).Scan(&arrived, &wrong); err != nil {
 			return err
 		}
 		p := &t.Permits
@@ -129,7 +130,7 @@ func ReadTop(ctx context.Context, db *postgres.DB, cfg Config, most int) (*Top, 
 	if err != nil {
 		return nil, fmt.Errorf("read who guesses: %w", err)
 	}
-	t.Attack = cfg.isAttack(entered, wrong)
+	t.Attack = cfg.isAttack(arrived, wrong)
 	return t, nil
 }
 

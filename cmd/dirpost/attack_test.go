@@ -32,7 +32,8 @@ type attack struct {
 }
 
 // TestAttack: an attack on our ports locks no account of a real Active Directory,
-// the people go on from where they were before, and an administrator sees it.
+// the people go on from where they were before, or by app passwords from anywhere,
+// and an administrator sees it.
 func TestAttack(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, "")
@@ -78,6 +79,13 @@ func checkAttack(s *system, ad *domain, a attack, others ...func() error) {
 		}
 	})
 	var more atomic.Int64
+	phone := s.appPassword(people[0], "--name", "Phone").Password
+	others = append(others, func() error { // from anywhere
+		if !v.login(fmt.Sprintf("203.0.113.%d", 1+rand.IntN(250)), people[0], phone) && ctx.Err() == nil {
+			return fmt.Errorf("%s is not let in by an app password", people[0])
+		}
+		return nil
+	})
 	for _, enter := range others {
 		watch.Go(func() {
 			for ctx.Err() == nil {

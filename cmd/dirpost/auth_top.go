@@ -78,7 +78,7 @@ type topView struct {
 // name is what an administrator knows a person by.
 func (t *topView) name(person directory.Key) string {
 	if person == "" {
-		return "(names that nobody has)"
+		return "(names that nobody has, app passwords)"
 	}
 	if e := t.people.ByKey(person); e != nil {
 		return e.Primary.String()
@@ -146,12 +146,12 @@ func (t *topView) write(out io.Writer, top *permit.Top) {
 	p := top.Permits
 	fmt.Fprintf(out, "Permits: %d used, of %d people; strangers get none for %d of them, nobody does for %d.\n\n", p.Used, p.People, p.Exhausted, p.Reserved)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "minute\tlet in\tfamiliar\twrong\tnot asked\tsame again\t")
+	fmt.Fprintln(w, "minute\tlet in\tnew place\tjudged at home\twrong\tnot asked\tsame again\t")
 	for i, m := range top.Minutes {
 		if i == shownMinutes {
 			break
 		}
-		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t\n", m.Minute.Local().Format("15:04"), m.Entered, m.Familiar, m.Wrong, m.Refused, m.Repeated)
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t\n", m.Minute.Local().Format("15:04"), m.Entered, m.Arrived, m.Familiar, m.Wrong, m.Refused, m.Repeated)
 	}
 	w.Flush()
 	fmt.Fprintln(out, "\nClients")
