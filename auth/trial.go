@@ -50,7 +50,11 @@ func (b *Bridge) try(ctx context.Context, c Conn, a *attempt) error {
 	} else if a.entry, err = b.find(ctx, c, a); err == nil {
 		a.proof = ProofPassword
 		if !b.takesDomainPassword(c, a.entry) {
-			a.refuse("password", "door", "that of the domain is not taken from outside")
+			instead := ""
+			if b.parts.AppPasswords != nil {
+				instead = "; with an app password it would go on"
+			}
+			a.refuse("password", "door", "that of the domain is not taken from outside%s", instead)
 			return ErrCredentials
 		}
 		a.step("password", true, "not asked for, and taken for right")

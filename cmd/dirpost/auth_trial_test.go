@@ -46,4 +46,8 @@ func TestAuthTest(t *testing.T) {
 	if x, code := judged("not-the-right-one"); code != 1 || x.Works || x.Answer == nil || !strings.HasPrefix(x.Answer.SMTP, "535 5.7.8") || x.Steps[len(x.Steps)-1].Name != "password" {
 		t.Errorf("wrong: exit status %d, %+v", code, x)
 	}
+
+	s.change("[auth]\n", "[auth]\ninside = [\"10.0.0.0/8\"]\nmasters = [\"it@corp.example\"]\n")
+	wantAll(s.command(1, "auth", "test", "alice@corp.example", "--from", "203.0.113.7"), "outside: the password of the domain is not taken", "SCRAM-SHA-256", "uid=alice,", "NO  password", "with an app password it would go on")
+	wantAll(s.command(0, "auth", "test", "erik", "--as", "bob", "--protocol", "submission", "--from", "10.1.2.3"), "inside: the password of the domain is taken", "bob@corp.example, as one of the masters")
 }
