@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"dirpost/auth"
+	"dirpost/auth/apppassword"
 	"dirpost/auth/factor"
 	"dirpost/auth/history"
 	"dirpost/auth/notice"
@@ -21,6 +22,9 @@ type Config struct {
 	// The defaults are 15 min and 8 h.
 	Idle     time.Duration
 	Lifetime time.Duration
+	// RequireFactor lets nobody make a credential, such as an app password, who has
+	// neither a second factor nor come in by Kerberos from inside.
+	RequireFactor bool
 	// Name is what authenticator apps call us; "" is the name of the host.
 	Name string
 	// Fresh is how long a login counts for what has power: after it, the person must
@@ -70,6 +74,8 @@ type Deps struct {
 	// Passwords change passwords, by the name of the directory. Where there is none,
 	// the site offers no change.
 	Passwords map[string]PasswordChanger
+	// AppPasswords are passwords for programs; nil: there are none.
+	AppPasswords *apppassword.Store
 	// Factors are second factors.
 	Factors *factor.Store
 	// History is from where people have logged in, Notices what they are told by

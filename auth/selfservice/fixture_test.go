@@ -3,6 +3,7 @@ package selfservice
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"html"
 	"io"
 	"log/slog"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"dirpost/auth"
+	"dirpost/auth/apppassword"
 	"dirpost/auth/factor"
 	"dirpost/auth/history"
 	"dirpost/auth/notice"
@@ -78,8 +80,16 @@ type corp struct {
 	killed chan directory.Key
 }
 
+// setting is what a test changes of a site.
+type setting struct {
+	auth  auth.Config
+	parts auth.Parts
+	site  Config
+	apps  *apppassword.Store
+}
+
 // newCorp starts a site for a directory.
-func newCorp(t *testing.T, cfg ldap.Config) *corp {
+func newCorp(t *testing.T, cfg ldap.Config, change ...func(*corp, *setting)) *corp {
 	t.Helper()
 	client, err := ldap.New(cfg)
 	if err != nil {
@@ -97,14 +107,21 @@ func newCorp(t *testing.T, cfg ldap.Config) *corp {
 		t.Fatal(err)
 	}
 	c.url = "https://" + l.Addr().String()
-	bridge := auth.New(auth.Config{FailureTime: 20 * time.Millisecond, GuessBurst: 1000, BindTimeout: time.Minute}, c.live, auth.Parts{Verifiers: map[string]auth.Verifier{"corp": client}}, c.events)
+	set := &setting{
+		auth:  auth.Config{FailureTime: 20 * time.Millisecond, GuessBurst: 1000, BindTimeout: time.Minute},
+		parts: auth.Parts{Verifiers: map[string]auth.Verifier{"corp": client}}, site: Config{Name: "mail.corp.example"},
+	}
+	for _, f := range change {
+		f(c, set)
+	}
+	bridge := auth.New(set.auth, c.live, set.parts, c.events)
 	factors := factor.New(c.db, sealer)
 	if err := factors.UseKeys(factor.Site{Host: "localhost", Origins: []string{c.url}, Name: "Corp"}); err != nil {
 		t.Fatal(err)
 	}
-	c.site, err = New(Config{Name: "mail.corp.example"}, Deps{
+	c.site, err = New(set.site, Deps{
 		DB: c.db, Bridge: bridge, Live: c.live, Passwords: map[string]PasswordChanger{"corp": client}, Factors: factors,
-		History: history.NewRecorder(c.db, quiet), Notices: notice.New(c.db, quiet),
+		History: history.NewRecorder(c.db, quiet), Notices: notice.New(c.db, quiet), AppPasswords: set.apps,
 		LogOut: func(k directory.Key) { bridge.LogOut(k, "logged out"); c.killed <- k }, Events: c.events, Log: quiet,
 	})
 	if err != nil {
@@ -129,7 +146,7 @@ func (c *corp) feed(client *ldap.Client) {
 		cancel()
 		<-done
 	})
-	c.await("the directory is complete", func(s *directory.Snapshot) bool { return s.Ready() && s.ByLogin("alice") != nil })
+	c.await("the directory is complete", func(s *directory.Snapshot) bool { return s.Ready() && !s.Stale() && s.ByLogin("alice") != nil })
 }
 
 // await waits for the snapshot to be as it shall be.
@@ -276,4 +293,14 @@ func (b *browser) want(code int, path, words string) {
 func (b *browser) login(user, password string) *browser {
 	b.c.t.Helper()
 	return b.post("login", "user", user, "password", password)
+}
+
+// adTLS trusts a domain controller.
+func adTLS(t *testing.T, ad *testenv.ADServer) *tls.Config {
+	t.Helper()
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM([]byte(ad.CA)) {
+		t.Fatal("no certificate")
+	}
+	return &tls.Config{RootCAs: pool, ServerName: ad.Host}
 }

@@ -12,18 +12,29 @@ import (
 
 // home shows what the person can do here.
 func (c *call) home() error {
-	return c.show(http.StatusOK, "home", view{Page: struct{ CanChange bool }{c.changer() != nil}})
+	return c.show(http.StatusOK, "home", view{Page: struct{ CanChange, HasApps bool }{c.changer() != nil, c.site.deps.AppPasswords != nil}})
 }
 
 // loginView is what the login page shows again after a refusal.
 type loginView struct{ User string }
 
-// loginForm asks who it is.
+// loginForm asks who it is, a browser with a Kerberos ticket before the person. Who has
+// just logged out is not logged in again by it.
 func (c *call) loginForm() error {
 	if c.s != nil {
 		return c.redirect("", "")
 	}
-	return c.show(http.StatusOK, "login", view{Page: loginView{}})
+	code, alert := http.StatusOK, ""
+	if !c.r.URL.Query().Has("done") {
+		var (
+			handled bool
+			err     error
+		)
+		if handled, code, alert, err = c.negotiate(""); handled || err != nil {
+			return err
+		}
+	}
+	return c.show(code, "login", view{Alert: alert, Page: loginView{}})
 }
 
 // login begins a session with a password.
@@ -37,11 +48,21 @@ func (c *call) login() error {
 			return err
 		}
 		return c.show(http.StatusForbidden, "expired", view{Page: v})
-	case err != nil:
+	case err == nil && !isOwner(id):
+		err = auth.ErrCredentials
+	}
+	if err != nil {
 		code, word := loginWord(err)
 		return c.show(code, "login", view{Alert: say(word), Page: loginView{user}})
 	}
 	return c.enter(&session{person: id.Person, authcid: id.Authcid, mechanism: id.Mechanism}, "")
+}
+
+// isOwner reports whether somebody has logged in as the person that they are, by what
+// is the domain's: neither may a master look after the login of somebody else, nor an
+// app password make another one.
+func isOwner(id *auth.Identity) bool {
+	return (id.Actor == "" || id.Actor == id.Person) && (id.Proof == auth.ProofPassword || id.Proof == auth.ProofTicket)
 }
 
 // enter begins a session for who has shown who it is, and asks for the second factor
@@ -90,7 +111,7 @@ func (c *call) logout() error {
 // confirmPages are the pages to which one goes on after having shown again who it
 // is.
 var confirmPages = map[string]string{
-	"password": "password", "factors": "factors", "factors/app": "factors/app", "factors/key": "factors/key",
+	"password": "password", "apps": "apps", "factors": "factors", "factors/app": "factors/app", "factors/key": "factors/key",
 	"factors/codes": "factors", "factors/remove": "factors",
 }
 
@@ -115,7 +136,11 @@ type confirmView struct {
 // confirmForm asks a person who has logged in some time ago to show again who it
 // is.
 func (c *call) confirmForm() error {
-	return c.show(http.StatusOK, "confirm", view{Page: confirmView{To: known(c.r.URL.Query().Get("to")), User: c.loginName()}})
+	handled, code, alert, err := c.negotiate(known(c.r.URL.Query().Get("to")))
+	if handled || err != nil {
+		return err
+	}
+	return c.show(code, "confirm", view{Alert: alert, Page: confirmView{To: known(c.r.URL.Query().Get("to")), User: c.loginName()}})
 }
 
 // known is a page of confirmPages, "" for anything else that a browser may send.
@@ -126,7 +151,7 @@ func known(to string) string { return confirmPages[to] }
 func (c *call) confirm() error {
 	v := confirmView{To: known(c.field("to")), User: c.loginName()}
 	id, err := c.site.deps.Bridge.Login(c.r.Context(), c.conn, v.User, c.field("password"))
-	if err == nil && id.Person != c.s.person { // the name is somebody else's by now
+	if err == nil && (id.Person != c.s.person || !isOwner(id)) { // the name is somebody else's by now
 		err = auth.ErrCredentials
 	}
 	if err != nil {

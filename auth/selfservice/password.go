@@ -38,7 +38,7 @@ func (c *call) changePassword() error {
 	case err != nil:
 		code, word := loginWord(err)
 		return again(code, say(word))
-	case id.Person != c.s.person:
+	case id.Person != c.s.person || !isOwner(id):
 		return again(http.StatusForbidden, say("login.refused"))
 	}
 	return c.change(c.e, again)
@@ -55,7 +55,10 @@ func (c *call) changeExpired() error {
 	if alert := c.checkNew(); alert != "" {
 		return again(http.StatusBadRequest, alert)
 	}
-	_, err := c.site.deps.Bridge.Login(c.r.Context(), c.conn, user, c.field("old"))
+	id, err := c.site.deps.Bridge.Login(c.r.Context(), c.conn, user, c.field("old"))
+	if err == nil && !isOwner(id) {
+		err = auth.ErrCredentials
+	}
 	if err != nil && !errors.Is(err, auth.ErrExpired) {
 		code, word := loginWord(err)
 		return again(code, say(word))
@@ -129,12 +132,42 @@ func (c *call) change(e *directory.Entry, again func(int, string) error) error {
 		return again(http.StatusServiceUnavailable, say("login.away"))
 	}
 	c.emit(ctx, "password changed", e, nil)
+	c.site.awaitChange(ctx, e.Key)
 	c.tell(e, notice.Password, say("notice.password"))
 	if err := c.site.logOut(ctx, e.Key); err != nil {
 		return err
 	}
 	c.setCookie("", -1)
 	return c.redirect("login", "password")
+}
+
+// maxAwait bounds how long a person waits for the change to come back to us.
+const maxAwait = 10 * time.Second
+
+// awaitChange returns when the snapshot does not say any more that the password must
+// be changed: before, the new one would not let in.
+func (s *Site) awaitChange(ctx context.Context, person directory.Key) {
+	changed := make(chan struct{}, 1)
+	stop := s.deps.Live.Watch(func(*directory.Snapshot, []directory.Key) {
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	})
+	defer stop()
+	ctx, cancel := context.WithTimeout(ctx, maxAwait)
+	defer cancel()
+	for {
+		e := s.deps.Live.Snapshot().ByKey(person)
+		if e == nil || e.LoginState(time.Now()) != directory.StateMustChange {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // changeWords are what a person is told whose new password the directory does not

@@ -22,6 +22,7 @@ import (
 	"dirpost/directory"
 	"dirpost/internal/envelope"
 	"dirpost/internal/event"
+	"dirpost/internal/web"
 )
 
 // Root is where the site is mounted.
@@ -101,6 +102,9 @@ var routes = []route{
 	{"POST " + Root + "password", shown, (*call).changePassword},
 	{"GET " + Root + "sessions", member, (*call).sessions},
 	{"POST " + Root + "sessions", member, (*call).logOutEverywhere},
+	{"GET " + Root + "apps", member, (*call).appPasswords},
+	{"POST " + Root + "apps", fresh, (*call).newAppPassword},
+	{"POST " + Root + "apps/revoke", member, (*call).revokeAppPassword},
 	{"GET " + Root + "logins", member, (*call).logins},
 	{"GET " + Root + "factors", member, (*call).factors},
 	{"GET " + Root + "factors/app", fresh, (*call).appForm},
@@ -132,7 +136,7 @@ func (s *Site) serve(w http.ResponseWriter, r *http.Request, route route) {
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	var id [8]byte
 	rand.Read(id[:])
-	c := &call{site: s, w: w, r: r, route: route, conn: auth.Conn{Protocol: "http", TLS: r.TLS != nil, Session: hex.EncodeToString(id[:])}}
+	c := &call{site: s, w: w, r: r, route: route, conn: auth.Conn{Protocol: "http", TLS: r.TLS != nil, State: r.TLS, Certificate: web.Shown(r), Session: hex.EncodeToString(id[:])}}
 	if ap, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
 		c.conn.Client = ap.Addr().Unmap()
 	}
@@ -321,7 +325,7 @@ type view struct {
 // doneWords are what a redirect may say: nothing of the query gets into a page.
 var doneWords = map[string]string{
 	"password": "done.password", "logout": "done.logout", "everywhere": "done.everywhere",
-	"factor": "done.factor", "removed": "done.removed",
+	"factor": "done.factor", "revoked": "done.revoked", "removed": "done.removed",
 }
 
 // show answers with a page.

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"log/slog"
 	"os/user"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"dirpost/auth/apppassword"
+	"dirpost/auth/notice"
 	"dirpost/directory"
 	"dirpost/internal/envelope"
 	"dirpost/internal/event"
@@ -42,6 +44,7 @@ func (f *File) appPasswords(db *postgres.DB, hints apppassword.Hinter, events ev
 // buildAppPasswords opens the app passwords, and keeps them up.
 func (n *node) buildAppPasswords() *apppassword.Store {
 	store := n.file.appPasswords(n.db, n.bus, n.events, n.log)
+	n.appPasswords = store
 	if store != nil {
 		n.back = append(n.back, part{"app passwords", func(ctx context.Context) error { return store.Run(ctx, n.known) }})
 	}
@@ -81,6 +84,13 @@ func withAppPasswords(ctx context.Context, path, person string, std streams, f f
 		store := file.appPasswords(db, commandHints{ctx, db, log}, logging.NewSink(log), log)
 		if store == nil {
 			return errors.New("there are no app passwords: max in [auth.app_passwords] is 0")
+		}
+		if file.Auth.Page.Notices {
+			store.Issued = func(ctx context.Context, p apppassword.Password) {
+				if err := notice.New(db, log).Add(ctx, p.Person, notice.AppPassword, strconv.Quote(p.Name)+", by an "+p.By); err != nil {
+					log.ErrorContext(ctx, "a person is not told of a new app password", "user", string(p.Person), "err", err)
+				}
+			}
 		}
 		key, err := (&storeTools{file: file, db: db}).key(ctx, person)
 		if err != nil {

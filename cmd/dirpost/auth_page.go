@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"dirpost/auth"
+	"dirpost/auth/apppassword"
 	"dirpost/auth/factor"
 	"dirpost/auth/history"
 	"dirpost/auth/notice"
@@ -25,6 +26,7 @@ import (
 type PageSection struct {
 	Enabled        bool     `toml:"enabled"`
 	ChangePassword bool     `toml:"change_password"`
+	SecondFactor   string   `toml:"second_factor"`
 	Notices        bool     `toml:"notices"`
 	Idle           Duration `toml:"idle"`
 	Lifetime       Duration `toml:"lifetime"`
@@ -36,16 +38,32 @@ type pageParts struct {
 	history  *history.Recorder                      // of logins
 	notices  *notice.Box                            // nil: nobody is told anything
 	page     *selfservice.Site                      // nil: none here
+
+	appPasswords *apppassword.Store // nil: there are none
 }
 
 // defaultPage is the section of an empty file.
 func defaultPage() PageSection {
-	return PageSection{Enabled: true, ChangePassword: true, Notices: true, Idle: Duration(15 * time.Minute), Lifetime: Duration(8 * time.Hour)}
+	return PageSection{Enabled: true, ChangePassword: true, SecondFactor: factorOptional, Notices: true, Idle: Duration(15 * time.Minute), Lifetime: Duration(8 * time.Hour)}
 }
+
+// When a second factor is needed to make an app password.
+const (
+	factorOptional = "optional"
+	factorRequired = "required"
+)
 
 // config is what the site is told.
 func (p PageSection) config() selfservice.Config {
-	return selfservice.Config{Idle: time.Duration(p.Idle), Lifetime: time.Duration(p.Lifetime)}
+	return selfservice.Config{Idle: time.Duration(p.Idle), Lifetime: time.Duration(p.Lifetime), RequireFactor: p.SecondFactor == factorRequired}
+}
+
+// validate reports what is wrong with the section.
+func (p PageSection) validate() error {
+	if p.SecondFactor != factorOptional && p.SecondFactor != factorRequired {
+		return fmt.Errorf("second_factor: want %q or %q, not %q", factorOptional, factorRequired, p.SecondFactor)
+	}
+	return p.config().Validate()
 }
 
 // origin is the address of the HTTPS listener as browsers have it, "" where there is
@@ -91,7 +109,7 @@ func (n *node) buildPage(context.Context) error {
 	}
 	deps := selfservice.Deps{
 		DB: n.db, Bridge: n.auth, Live: n.live, Factors: factors, Events: n.events, Log: n.log,
-		History: n.history, Notices: n.notices,
+		AppPasswords: n.appPasswords, History: n.history, Notices: n.notices,
 		LogOut: func(person directory.Key) { n.bus.Publish(bus.TopicKill, string(person)) },
 	}
 	if p.ChangePassword {

@@ -77,6 +77,7 @@ func (v *visitor) want(words string) {
 func TestPage(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, "")
+	s.change("notices = false", "notices = true")
 	s.start()
 	imap := s.login("bob")
 	v := s.visitor()

@@ -423,7 +423,7 @@ func (f *File) validate() error {
 	if err := f.retention().Validate(); err != nil {
 		bad("mda", "%v", err)
 	}
-	if err := f.Auth.Page.config().Validate(); err != nil {
+	if err := f.Auth.Page.validate(); err != nil {
 		bad("auth.page", "%v", err)
 	}
 	if err := (mda.Config{Subaddress: f.MDA.Subaddress}).Validate(); err != nil {

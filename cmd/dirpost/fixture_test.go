@@ -127,6 +127,8 @@ bind_dn = %q
 bind_password = "file:%s"
 [auth]
 failure_time = "50ms"
+[auth.page]
+notices = false
 [[tls.certificate]]
 chain = %q
 key = %q
