@@ -39,6 +39,15 @@ func TestCertificateClients(t *testing.T) {
 		}
 	})
 	s.start()
+	for cert, want := range map[string]string{alice.CertFile: "alice@corp.example by sha256", stranger.CertFile: "NO  person", taken.CertFile: "NO  revocation", s.cert.CertFile: "NO  certificate"} {
+		code := 1
+		if cert == alice.CertFile {
+			code = 0
+		}
+		if out := s.command(code, "auth", "certificate", cert); !strings.Contains(out, want) {
+			t.Errorf("auth certificate: want %q: %s", want, out)
+		}
+	}
 	file := filepath.Join(s.dir, "mail.eml")
 	if err := os.WriteFile(file, []byte("From: alice@corp.example\r\nTo: bob@corp.example\r\nSubject: by certificate\r\n\r\nText.\r\n"), 0o600); err != nil {
 		t.Fatal(err)

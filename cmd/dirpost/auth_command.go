@@ -13,6 +13,8 @@ func authCommand(path *string, std streams) *cobra.Command {
 		authTopCommand(path, std),
 		authUnblockCommand(path, std),
 		appPasswordCommand(path, std),
+		authTokenCommand(path, std),
+		authCertificateCommand(path, std),
 	)
 	return c
 }

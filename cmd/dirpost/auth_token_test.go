@@ -31,6 +31,13 @@ func TestTokenClients(t *testing.T) {
 	s.start()
 	alice := issuer.Token(map[string]any{"directory_id": s.uuid("alice"), "sub": "7"})
 	expired := issuer.Token(map[string]any{"directory_id": s.uuid("alice"), "exp": 1})
+	for token, want := range map[string]string{alice: "ok  person", expired: "NO  token", "opaque": "NO  token"} {
+		var out lockedBuffer
+		code := run(t.Context(), []string{"dirpost", "auth", "token", "--config", s.config}, streams{strings.NewReader(token + "\n"), &out, &out})
+		if (code == 0) != (token == alice) || !strings.Contains(out.String(), want) || len(token) > 20 && strings.Contains(out.String(), token) {
+			t.Errorf("auth token: %d, %s", code, out.String())
+		}
+	}
 	file := filepath.Join(s.dir, "mail.eml")
 	if err := os.WriteFile(file, []byte("From: alice@corp.example\r\nTo: bob@corp.example\r\nSubject: by token\r\n\r\nText.\r\n"), 0o600); err != nil {
 		t.Fatal(err)
