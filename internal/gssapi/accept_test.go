@@ -43,6 +43,7 @@ type issue struct {
 	pac     func([]byte) []byte
 	auth    func(*types.Authenticator)
 	token   func(*messages.APReq)
+	now     time.Time     // of the KDC
 	ago     time.Duration // when the client made its token
 }
 
@@ -54,13 +55,13 @@ func mailKey() keyEntry {
 }
 
 func newIssue() issue {
-	return issue{key: mailKey(), service: "imap/mail.corp.example", realm: "CORP.EXAMPLE", client: "alice", home: "CORP.EXAMPLE", sid: sidOfAlice, wants: contextFlags}
+	return issue{now: time.Now().UTC().Truncate(time.Second), key: mailKey(), service: "imap/mail.corp.example", realm: "CORP.EXAMPLE", client: "alice", home: "CORP.EXAMPLE", sid: sidOfAlice, wants: contextFlags}
 }
 
 // make plays the KDC and the client.
 func (r issue) make(t testing.TB) *Exchange {
 	t.Helper()
-	now := time.Now().UTC().Truncate(time.Second)
+	now := r.now
 	cname := types.PrincipalName{NameType: nametype.KRB_NT_PRINCIPAL, NameString: strings.Split(r.client, "/")}
 	session := types.EncryptionKey{KeyType: r.key.key.KeyType, KeyValue: bytes.Repeat([]byte{5}, len(r.key.key.KeyValue))}
 	part := messages.EncTicketPart{
@@ -88,7 +89,7 @@ func (r issue) make(t testing.TB) *Exchange {
 	if err != nil {
 		t.Fatal(err)
 	}
-	i := &Initiator{key: keyEntry{realm: r.home}, cname: cname, now: func() time.Time { return time.Now().Add(-r.ago) }}
+	i := &Initiator{key: keyEntry{realm: r.home}, cname: cname, now: func() time.Time { return now.Add(-r.ago) }}
 	k := ticket{key: session, Ticket: messages.Ticket{TktVNO: 5, Realm: r.realm, SName: types.PrincipalName{NameType: nametype.KRB_NT_SRV_HST, NameString: strings.Split(r.service, "/")}, EncPart: sealed}}
 	x, err := i.begin(k, r.wants, r.binding)
 	if err != nil {
@@ -281,15 +282,15 @@ func TestAcceptRefuses(t *testing.T) {
 		{"an hour behind", func(r *issue) { r.ago = time.Hour }, imapDoor, FlawSkew, "is 1h0m0s behind that of this host, and at most 5m0s are allowed"},
 		{"an hour ahead", func(r *issue) { r.ago = -time.Hour }, imapDoor, FlawSkew, "is 1h0m0s ahead of that of this host"},
 		{"ended", func(r *issue) {
-			r.ticket = func(p *messages.EncTicketPart) { p.EndTime = time.Now().UTC().Add(-10 * time.Minute) }
+			r.ticket = func(p *messages.EncTicketPart) { p.EndTime = p.AuthTime.Add(-9 * time.Minute) }
 		}, imapDoor, FlawTime, "has ended 10m0s ago"},
 		{"not begun", func(r *issue) {
-			r.ticket = func(p *messages.EncTicketPart) { p.StartTime = time.Now().UTC().Add(time.Hour) }
+			r.ticket = func(p *messages.EncTicketPart) { p.StartTime = p.AuthTime.Add(time.Hour) }
 		}, imapDoor, FlawTime, "begins in"},
 		{"not begun, without a beginning", func(r *issue) {
 			r.sid = ""
 			r.ticket = func(p *messages.EncTicketPart) {
-				p.StartTime, p.AuthTime = time.Time{}, time.Now().UTC().Add(time.Hour)
+				p.StartTime, p.AuthTime = time.Time{}, p.AuthTime.Add(time.Hour)
 			}
 		}, imapDoor, FlawTime, "begins in"},
 		{"postdated", func(r *issue) {
@@ -327,6 +328,7 @@ func TestAcceptRefuses(t *testing.T) {
 		r := newIssue()
 		tt.change(&r)
 		a := acceptor(t, keys...)
+		a.clock = func() time.Time { return r.now }
 		_, err := a.Accept(r.make(t).Token, tt.door)
 		e, ok := errors.AsType[*TokenError](err)
 		if !ok || e.Flaw != tt.flaw || !strings.Contains(err.Error(), tt.want) {
@@ -345,11 +347,11 @@ func TestAcceptRefuses(t *testing.T) {
 // for as long as its time is good.
 func TestReplay(t *testing.T) {
 	t.Parallel()
-	now := time.Now()
-	a := acceptor(t, mailKey())
-	a.clock = func() time.Time { return now }
 	r := newIssue()
 	r.ago = -4 * time.Minute
+	now := r.now
+	a := acceptor(t, mailKey())
+	a.clock = func() time.Time { return now }
 	token := r.make(t).Token
 	if _, err := a.Accept(token, imapDoor); err != nil {
 		t.Fatal(err)
@@ -365,11 +367,11 @@ func TestReplay(t *testing.T) {
 	}
 	for range 8 {
 		if !seen(token) || !seen(again) {
-			t.Fatalf("taken twice, %v later", time.Until(now))
+			t.Fatalf("taken twice, %v later", now.Sub(r.now))
 		}
 		now = now.Add(time.Minute)
 		fresh := newIssue()
-		fresh.ago = time.Since(now)
+		fresh.now = now.UTC().Truncate(time.Second)
 		if _, err := a.Accept(fresh.make(t).Token, imapDoor); err != nil {
 			t.Fatal(err)
 		}
