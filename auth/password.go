@@ -85,6 +85,9 @@ func (b *Bridge) judge(ctx context.Context, c Conn, a *attempt, e *directory.Ent
 	if !b.takesDomainPassword(c, e) {
 		// Not asked, and so never counted against the account, right or wrong.
 		a.refuse("password", "door", "the password of the domain is not taken from outside, and the directory is not asked for it")
+		if b.parts.Permits != nil {
+			b.parts.Permits.TurnedAway(c.Client, e.Key)
+		}
 		return ErrCredentials
 	}
 	// Whether a lockout is over only the directory knows.

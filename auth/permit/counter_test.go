@@ -619,6 +619,13 @@ func TestUnblock(t *testing.T) {
 	if top.Permits != want || len(top.Accounts) != 1 || top.Accounts[0].Tried != 4 || top.Accounts[0].Refused != 1 || top.Accounts[0].Strangers != 3 {
 		t.Errorf("top: %+v", top)
 	}
+	n.TurnedAway(away, "corp:bob") // shown, and nothing more
+	if err := n.share(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if top, err = ReadTop(t.Context(), db, n.cfg, 5); err != nil || len(top.Accounts) != 2 || top.Accounts[1].Person != "corp:bob" || top.Permits != want {
+		t.Errorf("top: %+v, %v", top, err)
+	}
 	if found, err := Unblock(t.Context(), db, alice.Key); err != nil || !found {
 		t.Errorf("unblocked %v, %v", found, err)
 	}

@@ -153,6 +153,14 @@ func (c *Counter) Allow(ctx context.Context, client netip.Addr, person directory
 	return home && err == nil
 }
 
+// TurnedAway shows to administrators that a password of person was offered where none
+// is taken. It is no sign of an attack, and takes no permit: a program that was set up
+// before the door was closed goes on offering a right one.
+func (c *Counter) TurnedAway(client netip.Addr, person directory.Key) {
+	c.metrics.permits.WithLabelValues("door").Inc()
+	c.tally.turnedAway(person, network(client))
+}
+
 // Failed implements auth.Guesses.
 func (c *Counter) Failed(_ context.Context, client netip.Addr, person directory.Key) {
 	n := network(client)

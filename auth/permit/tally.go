@@ -61,6 +61,14 @@ func (t *tally) failed(person directory.Key, client netip.Prefix, reason string)
 	add(t.clients, client, refused)
 }
 
+// turnedAway counts a password that nobody looked at, for those who watch.
+func (t *tally) turnedAway(person directory.Key, client netip.Prefix) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	add(t.people, person, 1)
+	add(t.clients, client, 1)
+}
+
 // add counts one wrong login of k, if there is room for one more k.
 func add[K comparable](m map[K]count, k K, refused int64) {
 	n, ok := m[k]
