@@ -137,6 +137,7 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 	want := map[string]float64{
+		"dirpost_smtpd_accept_seconds mx":            0, // a histogram
 		"dirpost_smtpd_connections mx":               1,
 		"dirpost_smtpd_connections_total mx":         1,
 		"dirpost_smtpd_messages_total mx":            1,
