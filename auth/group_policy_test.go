@@ -79,6 +79,7 @@ func TestGroupPolicyEndsSessions(t *testing.T) {
 	for _, uid := range []string{"alice", "bob"} {
 		enter(uid, "imap")
 		enter(uid, "smtp")
+		enter(uid, "http")
 	}
 	check := func(what string, want map[string]string) {
 		t.Helper()
@@ -92,9 +93,9 @@ func TestGroupPolicyEndsSessions(t *testing.T) {
 	live.Apply(3, []directory.Change{group("outer", "cn=inner,dc=x"), group("inner", bob)})
 	check("denied by a group in a group", map[string]string{"bob smtp": "protocol not allowed"})
 	live.Apply(4, []directory.Change{group("mail", alice)})
-	check("a group that was left", map[string]string{"bob imap": "mailbox not here"})
+	check("a group that was left", map[string]string{"bob imap": "mailbox not here", "bob http": "mailbox not here"})
 	live.Apply(5, []directory.Change{group("mail")})
-	check("a group that was emptied", map[string]string{"alice smtp": "mailbox not here"})
+	check("a group that was emptied", map[string]string{"alice smtp": "mailbox not here", "alice http": "mailbox not here"})
 
 	// The services of the entry itself.
 	live.Apply(6, []directory.Change{group("desk"), group("mail", alice)})

@@ -39,8 +39,9 @@ func outAt(s *directory.Snapshot, person directory.Key, protocol string, now tim
 	return ""
 }
 
-// mayUse reports whether e may use a protocol, "" for none in particular.
+// mayUse reports whether e may use a protocol, "" for none in particular. Nobody is
+// kept from the page on which they look after their login.
 func mayUse(s *directory.Snapshot, e *directory.Entry, protocol string) bool {
 	limits := s.Limits(e)
-	return protocol == "" || limits.MayUseService(service(protocol))
+	return protocol == "" || protocol == "http" || limits.MayUseService(service(protocol))
 }
