@@ -18,11 +18,12 @@ const gssapiName = "GSSAPI"
 
 // takesTickets reports whether a Kerberos ticket could be judged on c. It is offered
 // inside TLS only, whatever PlaintextLoopback says, since it has no security layer of
-// its own here; and at the inside door, unless asked for, because some clients take
-// it where it is offered and do not try a password afterwards.
+// its own here; and at the inside door, once somebody has said where that is, unless
+// asked for: some programs take it where it is offered and do not try a password
+// afterwards, and a first login must work.
 func (b *Bridge) takesTickets(c Conn) bool {
 	t := b.parts.Tickets
-	return t != nil && c.TLS && (t.Outside() || b.Door(c) == Inside) && t.Offers(c.Protocol, krb5.Channel{State: c.State, Certificate: c.Certificate})
+	return t != nil && c.TLS && (t.Outside() || b.cfg.Inside != nil && b.Door(c) == Inside) && t.Offers(c.Protocol, krb5.Channel{State: c.State, Certificate: c.Certificate})
 }
 
 // startGSSAPI starts GSSAPI.

@@ -29,6 +29,9 @@ type kerberos struct {
 	realm *testenv.Realm
 }
 
+// everywhere is inside.
+var everywhere = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
+
 func newKerberos(t testing.TB, cfg Config, change func(*krb5.Config)) *kerberos {
 	t.Helper()
 	r := testenv.StartRealm(t, "CORP.EXAMPLE")
@@ -96,7 +99,7 @@ func (k *kerberos) login(t testing.TB, c Conn, e *gssapi.Exchange, authzid strin
 // TestGSSAPI: who has a ticket is asked all that everybody is asked.
 func TestGSSAPI(t *testing.T) {
 	t.Parallel()
-	k := newKerberos(t, Config{}, func(*krb5.Config) {})
+	k := newKerberos(t, Config{Inside: everywhere}, func(*krb5.Config) {})
 	for _, who := range []string{"alice", "dave", "web", "office", "stranger", "strange"} {
 		k.realm.AddPerson(t, who)
 	}
@@ -151,7 +154,7 @@ func TestGSSAPI(t *testing.T) {
 // TestGSSAPIRefuses: what is wrong with a ticket only the audit says.
 func TestGSSAPIRefuses(t *testing.T) {
 	t.Parallel()
-	k := newKerberos(t, Config{}, func(*krb5.Config) {})
+	k := newKerberos(t, Config{Inside: everywhere}, func(*krb5.Config) {})
 	k.realm.AddPerson(t, "alice")
 	e := k.begin(t, "alice", "HTTP")
 	for _, tt := range []struct {
@@ -184,7 +187,7 @@ func TestGSSAPIRefuses(t *testing.T) {
 	if _, err := k.login(t, client, used, ""); !sameAnswer(err, ErrCredentials) || !strings.Contains(k.log.lines[len(k.log.lines)-1], "reason=ticket-replay") {
 		t.Errorf("twice: %v", err)
 	}
-	strict := newKerberos(t, Config{}, func(c *krb5.Config) { c.RequireBinding = true })
+	strict := newKerberos(t, Config{Inside: everywhere}, func(c *krb5.Config) { c.RequireBinding = true })
 	strict.realm.AddPerson(t, "alice")
 	if slices.Contains(strict.Mechanisms(client), "GSSAPI") {
 		t.Error("offered where nothing can be bound")
@@ -237,7 +240,8 @@ func TestGSSAPIDoors(t *testing.T) {
 		want    bool
 	}{
 		{"inside", inside, false, at(func(*Conn) {}), true},
-		{"nobody has said what is inside", nil, false, client, true},
+		{"nobody has said what is inside", nil, false, client, false},
+		{"nobody has said what is inside, as asked", nil, true, client, true},
 		{"outside", inside, false, client, false},
 		{"outside, as asked", inside, true, client, true},
 		{"no key of the protocol", inside, false, at(func(c *Conn) { c.Protocol = "smtp" }), false},
@@ -256,7 +260,7 @@ func TestGSSAPIDoors(t *testing.T) {
 // TestNegotiateHTTP: a browser comes in with one header field, and hears who we are.
 func TestNegotiateHTTP(t *testing.T) {
 	t.Parallel()
-	k := newKerberos(t, Config{}, func(*krb5.Config) {})
+	k := newKerberos(t, Config{Inside: everywhere}, func(*krb5.Config) {})
 	k.realm.AddPerson(t, "web")
 	k.realm.AddPerson(t, "dave")
 	c := client
@@ -311,7 +315,7 @@ func TestNegotiateHTTP(t *testing.T) {
 // RFC 4752, the entry of the person, and the audit line. The target of the server's
 // side is 2 ms of CPU.
 func BenchmarkGSSAPI(b *testing.B) {
-	k := newKerberos(b, Config{}, func(*krb5.Config) {})
+	k := newKerberos(b, Config{Inside: everywhere}, func(*krb5.Config) {})
 	k.realm.AddPerson(b, "alice")
 	i, err := gssapi.NewInitiator(gssapi.Account{Principal: "alice", Realm: k.realm.Name, Password: "alice", KDCs: []string{k.realm.KDC}})
 	if err != nil {

@@ -37,6 +37,7 @@ func TestWarning(t *testing.T) {
 			t.Errorf("%v hours: %q, want %q", hours, got, want)
 		}
 	}
+	w.at = now.Add(14 * 24 * time.Hour)
 	var b strings.Builder
 	if _, err := w.WriteTo(&b); err != nil {
 		t.Fatal(err)

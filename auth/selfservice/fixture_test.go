@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/cookiejar"
+	"net/netip"
 	"net/url"
 	"os"
 	"regexp"
@@ -108,7 +109,7 @@ func newCorp(t *testing.T, cfg ldap.Config, change ...func(*corp, *setting)) *co
 	}
 	c.url = "https://" + l.Addr().String()
 	set := &setting{
-		auth:  auth.Config{FailureTime: 20 * time.Millisecond, GuessBurst: 1000, BindTimeout: time.Minute},
+		auth:  auth.Config{Inside: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, FailureTime: 20 * time.Millisecond, GuessBurst: 1000, BindTimeout: time.Minute},
 		parts: auth.Parts{Verifiers: map[string]auth.Verifier{"corp": client}}, site: Config{Name: "mail.corp.example"},
 	}
 	for _, f := range change {

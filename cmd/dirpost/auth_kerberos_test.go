@@ -39,7 +39,7 @@ func newSSO(t *testing.T, name string) *sso {
 	s.system = newJoining(t, s.ad)
 	s.cert = testenv.Certificate(t, s.host, "localhost")
 	s.edit(func(text string) string {
-		return strings.NewReplacer(`name = "mail.corp.example"`, fmt.Sprintf("name = %q", s.host),
+		return strings.NewReplacer(`name = "mail.corp.example"`, fmt.Sprintf("name = %q", s.host), "\n[auth]\n", "\n[auth]\ninside = [\"127.0.0.0/8\"]\n",
 			s.file.TLS.Certificate[0].Chain, s.cert.CertFile, s.file.TLS.Certificate[0].Key, s.cert.KeyFile).Replace(text)
 	})
 	contains(t, s.join(0, s.ad.AdminPassword+"\n", "corp.example", "--name", strings.ToUpper(name)), "imap/"+s.host, "HTTP/"+s.host)
@@ -160,7 +160,7 @@ func TestSingleSignOn(t *testing.T) {
 	s.kinit()
 	send()
 	read(4)
-	contains(t, s.command(0, "auth", "test", "gina"), "GSSAPI PLAIN LOGIN")
+	contains(t, s.command(0, "auth", "test", "gina", "--from", "127.0.0.1"), "GSSAPI PLAIN LOGIN")
 	contains(t, s.doctor(), "keys for the names of gina-mail.corp.example, clocks agree")
 
 	mod := ldap.NewModifyRequest(s.dn(), nil)
@@ -225,6 +225,7 @@ func TestKeytab(t *testing.T) {
 	}
 	section := fmt.Sprintf("[auth.kerberos]\nkeytab = \"file:%s\"\n", keytab)
 	s.change("[[tls.certificate]]", section+"[[tls.certificate]]")
+	s.change("\n[auth]\n", "\n[auth]\ninside = [\"127.0.0.0/8\"]\n")
 	stop := s.start()
 	contains(t, s.doctor(), "there is no key for pop/mail.corp.example, HTTP/mail.corp.example", "nobody in the directory has a SID")
 	s.principal, s.env = "alice@CORP.EXAMPLE", testenv.KerberosLogin(t, map[string]string{r.Name: r.KDC}, "alice@CORP.EXAMPLE", "alice")
