@@ -1,3 +1,4 @@
+-- Additive: programs that do not know it go on working.
 -- Passwords that we issue for mail programs, as keys of SCRAM-SHA-256 (RFC 5802).
 -- Locks taken: none on existing tables.
 

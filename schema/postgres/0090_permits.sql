@@ -1,3 +1,4 @@
+-- Additive: programs that do not know it go on working.
 -- Permits: how many passwords of a person may still be judged by the directory
 -- before it would lock the account, counted by all nodes together; and what the
 -- nodes know of those who guess.
@@ -18,6 +19,7 @@ create table auth_permit (
   wrong_at   timestamptz not null default '-infinity', -- the last wrong one
   pending_at timestamptz not null default '-infinity', -- the last permit
   expires_at timestamptz not null default '-infinity', -- then wrong counts no more
+  counted    bigint      not null default 0,          -- wrong passwords that were ever counted
   -- What is shown to administrators: since the last hour without any.
   tried      bigint      not null default 0,          -- wrong logins
   refused    bigint      not null default 0,          -- of them without asking the directory
@@ -76,7 +78,8 @@ create table auth_activity (
   familiar bigint not null,                           -- of them with a password judged that came from where they had been before
   wrong    bigint not null,                           -- wrong logins, the same password again not counted
   refused  bigint not null,                           -- of them without asking the directory
-  repeated bigint not null                            -- the same wrong password again
+  repeated bigint not null,                           -- the same wrong password again
+  arrived  bigint not null default 0                  -- people who were let in from a new place
   -- Grant: select, insert, update, delete
   -- Grant read: select
 );
@@ -85,9 +88,9 @@ create table auth_activity (
 -- place, marks are where it would be found here. theirs is what the directory itself
 -- counts now; it is not kept, since somebody may end it there. outcome: 0 none is
 -- left, 1 taken, 2 this password was wrong already. in_use is how many may come back
--- soon.
+-- soon. seen is how many wrong ones were ever counted until now.
 create function auth_permit_take(who text, at_home boolean, marks bytea[], refusal bytea, most_strangers int, most_everybody int, span interval,
-  theirs int, familiar_for interval, out outcome int, out familiar boolean, out in_use int)
+  theirs int, familiar_for interval, out outcome int, out familiar boolean, out in_use int, out seen bigint)
 language plpgsql set enable_seqscan = off as $$
 declare
   at timestamptz := clock_timestamp();
@@ -95,6 +98,7 @@ declare
   p auth_permit;
 begin
   in_use := 0;
+  seen := 0;
   familiar := at_home or exists (select from auth_familiar f where f.person = who and f.mark = any (marks) and f.last_at > at - familiar_for);
   if exists (select from auth_refused r where r.hash = refusal and r.until > at) then
     outcome := 2;
@@ -112,6 +116,7 @@ begin
   end if;
   select * into p from auth_permit a where a.person = who for update;
   if p.pending > 0 and p.pending_at < at - interval '2 minutes' then
+    p.counted := p.counted + p.pending;
     p.wrong := p.pending + case when p.expires_at > p.pending_at then p.wrong else 0 end;
     p.wrong_at := p.pending_at + interval '2 minutes';
     p.expires_at := p.wrong_at + span;
@@ -122,6 +127,7 @@ begin
   end if;
   if greatest(p.wrong, theirs) + p.pending < most then
     outcome := 1;
+    seen := p.counted;
     p.pending := p.pending + 1;
     p.pending_at := at;
   else
@@ -129,15 +135,17 @@ begin
     in_use := p.pending;
   end if;
   update auth_permit a
-     set wrong = p.wrong, pending = p.pending, strangers = most_strangers, everybody = most_everybody,
+     set wrong = p.wrong, counted = p.counted, pending = p.pending, strangers = most_strangers, everybody = most_everybody,
          wrong_at = p.wrong_at, pending_at = p.pending_at, expires_at = p.expires_at
    where a.person = who;
 end $$;
 
 -- Settles a permit. verdict: 0 the password was not judged, 1 it was right, 2 it
--- was wrong. was_taken is false where none was needed: then only wrong passwords are
+-- was wrong. A right one makes the directory forget those before it: those that were
+-- counted when its permit was taken, seen. Others may have been judged after it.
+-- was_taken is false where no permit was needed: then only wrong passwords are
 -- counted. Returns how many wrong ones count now.
-create function auth_permit_settle(who text, verdict int, was_taken boolean, refusal bytea, refusal_for interval, span interval) returns int
+create function auth_permit_settle(who text, verdict int, was_taken boolean, seen bigint, refusal bytea, refusal_for interval, span interval) returns int
 language plpgsql set enable_seqscan = off as $$
 declare
   at timestamptz := clock_timestamp();
@@ -149,10 +157,11 @@ begin
   update auth_permit a
      set pending = greatest(a.pending - was_taken::int, 0),
          wrong = case verdict
-                   when 1 then 0
+                   when 1 then greatest(least(a.wrong, a.counted - seen), 0)
                    when 2 then 1 + case when a.expires_at > at then a.wrong else 0 end
                    else a.wrong
                  end,
+         counted = a.counted + (verdict = 2)::int,
          wrong_at = case verdict when 2 then at else a.wrong_at end,
          expires_at = case verdict when 2 then at + span else a.expires_at end
    where a.person = who

@@ -1,3 +1,4 @@
+-- Additive: programs that do not know it go on working.
 -- Sessions of the self-service page, of all nodes.
 -- Locks taken: none on existing tables.
 --

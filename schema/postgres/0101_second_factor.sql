@@ -1,3 +1,4 @@
+-- Additive: programs that do not know it go on working.
 -- Second factors of people: authenticator apps (RFC 6238), security keys and passkeys
 -- (WebAuthn), and codes for when none of them is at hand.
 -- Locks taken: none on existing tables.

@@ -1,3 +1,4 @@
+-- Additive: programs that do not know it go on working.
 -- From where people have logged in, for themselves to look at, and what they are
 -- told about their login by mail.
 -- Locks taken: none on existing tables.

@@ -1,3 +1,4 @@
+-- Additive: programs that do not know it go on working.
 -- Who has submitted mail that is in the queue, and whom we have told that their
 -- password is going to expire.
 -- Locks taken: none on existing tables.

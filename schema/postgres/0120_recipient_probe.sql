@@ -1,3 +1,4 @@
+-- Additive: programs that do not know it go on working.
 -- What another mail system has said about addresses of ours that only it may know.
 -- Every node asks it here first. Rows end by themselves; what is lost is asked again.
 -- Locks taken: none on existing tables.

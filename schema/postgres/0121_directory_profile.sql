@@ -1,3 +1,4 @@
+-- Additive: programs that do not know it go on working.
 -- By which profile a directory is read whose configuration leaves the choice to us:
 -- it stays, also when what it went by is gone.
 -- Locks taken: access exclusive on directory_source, for a moment; no row is

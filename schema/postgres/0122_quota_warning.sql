@@ -1,3 +1,4 @@
+-- Additive: programs that do not know it go on working.
 -- Who has been warned that a mailbox is nearly full, so that nobody is told twice
 -- before there was room again.
 -- Locks taken: none on existing tables.

@@ -1,4 +1,5 @@
--- Additive. Certificates that an authority issues by ACME (RFC 8555), for all nodes.
+-- Additive: programs that do not know it go on working.
+-- Certificates that an authority issues by ACME (RFC 8555), for all nodes.
 -- Locks taken: none on existing tables.
 
 create table acme_account (
