@@ -80,7 +80,7 @@ func New(cfg Config, live *directory.Live, parts Parts, events event.Sink) *Brid
 		now:        time.Now,
 		watches:    map[directory.Key]map[*watch]struct{}{},
 	}
-	b.guesses = newClientGuesses(cfg.GuessBurst, cfg.GuessEvery)
+	b.guesses = permit.NewClients(cfg.GuessBurst, cfg.GuessEvery)
 	if parts.Permits != nil {
 		b.guesses = parts.Permits
 	}

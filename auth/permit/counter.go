@@ -119,7 +119,7 @@ func New(db *postgres.DB, cfg Config, keys [][]byte, readers map[string]Reader, 
 		refused: newBounded[sum](maxRefused), familiar: newBounded[sum](maxFamiliar), exhausted: newBounded[directory.Key](maxExhausted),
 		spray: newSpray(cfg), tally: newTally(), metrics: newMetrics(), gates: gates{open: map[sum]*gate{}}, waiting: map[directory.Key]int{},
 	}
-	c.sources = newSources(cfg, func() time.Time { return c.now() })
+	c.sources = newSources(cfg.NetworkBurst, cfg.NetworkEvery, func() time.Time { return c.now() })
 	if len(keys) == 0 {
 		keys = [][]byte{randomKey()}
 	}

@@ -1,9 +1,12 @@
 package permit
 
 import (
+	"context"
 	"net/netip"
 	"sync"
 	"time"
+
+	"dirpost/directory"
 )
 
 // sources counts the wrong logins of each client: a bucket of burst guesses, one
@@ -28,8 +31,28 @@ type bucket struct {
 // maxClients bounds the memory that strangers can fill.
 const maxClients = 1 << 16
 
-func newSources(c Config, now func() time.Time) *sources {
-	return &sources{burst: float64(c.NetworkBurst), every: c.NetworkEvery, now: now, buckets: map[netip.Prefix]bucket{}}
+func newSources(burst int, every time.Duration, now func() time.Time) *sources {
+	return &sources{burst: float64(burst), every: every, now: now, buckets: map[netip.Prefix]bucket{}}
+}
+
+// Clients counts the wrong logins of each client (an IPv4 address, an IPv6 /64) in
+// this node alone, and nothing else: what there is without a Counter.
+type Clients struct{ sources *sources }
+
+// NewClients returns a count that allows burst wrong logins, and one more every so
+// often.
+func NewClients(burst int, every time.Duration) *Clients {
+	return &Clients{newSources(burst, every, time.Now)}
+}
+
+// Allow reports whether a password may be judged for client now.
+func (c *Clients) Allow(_ context.Context, client netip.Addr, _ directory.Key) bool {
+	return c.sources.allow(network(client))
+}
+
+// Failed counts a wrong login.
+func (c *Clients) Failed(_ context.Context, client netip.Addr, _ directory.Key) {
+	c.sources.failed(network(client))
 }
 
 // allow reports whether a stranger of n may try one more password.
