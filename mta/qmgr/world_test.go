@@ -228,11 +228,11 @@ func (d *door) DeliverQueued(ctx context.Context, m *queue.Message, rcpts []queu
 			return err
 		}
 	}
+	d.mu.Lock() // as in Originate
+	defer d.mu.Unlock()
 	if err := d.db.InTx(ctx, postgres.Delivery, func(ctx context.Context, tx postgres.Tx) error { return settle(ctx, tx, d.onward) }); err != nil {
 		return err
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	d.slices = append(d.slices, len(rcpts))
 	for _, r := range rcpts {
 		d.delivered = append(d.delivered, r.Local)
@@ -256,11 +256,12 @@ func (d *door) Originate(ctx context.Context, env *envelope.Envelope, msg io.Wri
 	if !env.ReversePath.IsNull() || len(env.Recipients) != 1 || env.Recipients[0].Notify != envelope.NotifyNever {
 		return fmt.Errorf("envelope of a report: %+v", env)
 	}
+	// Whoever sees that the queue is empty finds the report.
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if err := d.db.InTx(ctx, postgres.Delivery, settle); err != nil {
 		return err
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	d.reports = append(d.reports, "To: "+env.Recipients[0].Address.String()+"\r\n"+b.String())
 	return nil
 }
