@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"runtime/debug"
 
@@ -53,7 +54,28 @@ check', 'dirpost migrate', 'dirpost serve', 'dirpost directory check --accept'.`
 		sendmailCommand(std),
 		manualCommand(),
 	)
+	sayUsage(root)
 	return root
+}
+
+// sayUsage makes complaints about arguments and flags of all commands below c say how
+// the command is written.
+func sayUsage(c *cobra.Command) {
+	usage := func(c *cobra.Command, err error) error {
+		return fmt.Errorf("%w\nusage: %s\n'%s --help' says more", err, c.UseLine(), c.CommandPath())
+	}
+	c.SetFlagErrorFunc(usage)
+	if check := c.Args; check != nil {
+		c.Args = func(c *cobra.Command, args []string) error {
+			if err := check(c, args); err != nil {
+				return usage(c, err)
+			}
+			return nil
+		}
+	}
+	for _, sub := range c.Commands() {
+		sayUsage(sub)
+	}
 }
 
 // release is the version of a release, set by the linker (make VERSION=1.2.3).
