@@ -39,7 +39,7 @@ func newSSO(t *testing.T, name string) *sso {
 	s.system = newJoining(t, s.ad)
 	s.cert = testenv.Certificate(t, s.host, "localhost")
 	s.edit(func(text string) string {
-		return strings.NewReplacer(`name = "mail.corp.example"`, fmt.Sprintf("name = %q", s.host), "\n[auth]\n", "\n[auth]\ninside = [\"127.0.0.0/8\"]\n",
+		return strings.NewReplacer(`name = "mail.corp.example"`, fmt.Sprintf("name = %q", s.host), "\n[auth]\n", "\n[auth]\ninside = [\"0.0.0.0/0\", \"::/0\"]\n",
 			s.file.TLS.Certificate[0].Chain, s.cert.CertFile, s.file.TLS.Certificate[0].Key, s.cert.KeyFile).Replace(text)
 	})
 	contains(t, s.join(0, s.ad.AdminPassword+"\n", "corp.example", "--name", strings.ToUpper(name)), "imap/"+s.host, "HTTP/"+s.host)
