@@ -130,3 +130,26 @@ func (t *transfer) call(number, fd uintptr) bool {
 		return true
 	}
 }
+
+// IsQuiet reports whether c, which nobody uses, is open and has nothing to read. What
+// the other side has said unasked, and its end, are seen without waiting. With TLS
+// only an end counts: some servers say things of its own unasked (RFC 8446 §4.6.1).
+// It is true for what is no connection of this package.
+func IsQuiet(c net.Conn) bool {
+	above, isTLS := c.(interface{ NetConn() net.Conn })
+	if isTLS {
+		c = above.NetConn()
+	}
+	q, ok := c.(*conn)
+	if !ok {
+		return true
+	}
+	quiet := false
+	err := q.raw.Read(func(fd uintptr) bool {
+		var b [1]byte
+		n, _, err := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&b)), 1, syscall.MSG_PEEK|syscall.MSG_DONTWAIT, 0, 0)
+		quiet = err == syscall.EAGAIN || err == syscall.EINTR || err == 0 && n > 0 && isTLS
+		return true
+	})
+	return err == nil && quiet
+}

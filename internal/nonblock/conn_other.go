@@ -6,3 +6,6 @@ import "net"
 
 // Conn returns c: elsewhere the system calls of package net are kept.
 func Conn(c net.Conn) net.Conn { return c }
+
+// IsQuiet is true: elsewhere it is not looked at.
+func IsQuiet(net.Conn) bool { return true }

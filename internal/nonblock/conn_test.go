@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/net/nettest"
 )
@@ -127,5 +128,36 @@ func BenchmarkEcho(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// An end and words unasked for are seen without waiting.
+func TestIsQuiet(t *testing.T) {
+	t.Parallel()
+	for _, network := range []string{"tcp", "unix"} {
+		client, server := pair(t, network)
+		c := Conn(client)
+		if !IsQuiet(c) {
+			t.Errorf("%s: a connection on which nothing was said is not quiet", network)
+		}
+		if _, err := server.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		waitFor(t, func() bool { return !IsQuiet(c) })
+		if _, err := io.ReadFull(c, make([]byte, 1)); err != nil || !IsQuiet(c) {
+			t.Errorf("%s: %v; not quiet when all is read", network, err)
+		}
+		server.Close()
+		waitFor(t, func() bool { return !IsQuiet(c) })
+	}
+}
+
+// waitFor waits for what the kernel does in its own time.
+func waitFor(t *testing.T, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !done(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it never comes to that")
+		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"dirpost/internal/nonblock"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
@@ -132,6 +133,9 @@ func (c Config) pool(class Class) (*pgxpool.Config, error) {
 	p.MaxConnIdleTime = 30 * time.Second
 	p.HealthCheckPeriod = 10 * time.Second
 	p.ConnConfig.ConnectTimeout = 10 * time.Second
+	// A database that was restarted has ended the connections that wait here. Without a
+	// look each of them would fail one statement of somebody; it costs a microsecond.
+	p.PrepareConn = func(_ context.Context, c *pgx.Conn) (bool, error) { return nonblock.IsQuiet(c.PgConn().Conn()), nil }
 	dial := p.ConnConfig.DialFunc
 	p.ConnConfig.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		c, err := dial(ctx, network, addr)
