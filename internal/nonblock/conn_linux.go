@@ -145,11 +145,12 @@ func IsQuiet(c net.Conn) bool {
 		return true
 	}
 	quiet := false
-	err := q.raw.Read(func(fd uintptr) bool {
+	// Control and not Read: the driver may have left a goroutine in Read (its reader for
+	// long writes), which would have to be waited for.
+	err := q.raw.Control(func(fd uintptr) {
 		var b [1]byte
 		n, _, err := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&b)), 1, syscall.MSG_PEEK|syscall.MSG_DONTWAIT, 0, 0)
 		quiet = err == syscall.EAGAIN || err == syscall.EINTR || err == 0 && n > 0 && isTLS
-		return true
 	})
 	return err == nil && quiet
 }

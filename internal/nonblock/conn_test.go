@@ -140,6 +140,21 @@ func TestIsQuiet(t *testing.T) {
 		if !IsQuiet(c) {
 			t.Errorf("%s: a connection on which nothing was said is not quiet", network)
 		}
+		reading := make(chan error)
+		go func() {
+			_, err := c.Read(make([]byte, 1))
+			reading <- err
+		}()
+		time.Sleep(10 * time.Millisecond)
+		if !IsQuiet(c) { // with somebody in Read it must not wait for him
+			t.Errorf("%s: a connection that somebody reads from is not quiet", network)
+		}
+		if _, err := server.Write([]byte("y")); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-reading; err != nil {
+			t.Fatal(err)
+		}
 		if _, err := server.Write([]byte("x")); err != nil {
 			t.Fatal(err)
 		}
