@@ -173,10 +173,8 @@ func (m *Manager) work(ctx context.Context) error {
 	if err := m.purge(ctx); err != nil {
 		return err
 	}
-	for _, name := range m.config.Names {
-		if err := m.add(ctx, name); err != nil {
-			return err
-		}
+	if err := m.add(ctx); err != nil {
+		return err
 	}
 	for {
 		o, err := m.lease(ctx)

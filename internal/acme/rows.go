@@ -54,28 +54,43 @@ func (m *Manager) accountKey(ctx context.Context) (crypto.Signer, error) {
 	return parseKey(der)
 }
 
+const missingSQL = `
+select n
+  from unnest($1::text[]) n
+ where not exists (select from acme_certificate c where c.name = n)`
+
 const addSQL = `
 insert into acme_certificate (name, directory, sealed, next_at)
-select $1, $2, $3, now()
- where not exists (select from acme_certificate where name = $1)
+values ($1, $2, $3, now())
     on conflict do nothing`
 
 const elsewhereSQL = `
 update acme_certificate
    set directory = $2, next_at = now(), failures = 0, problem = ''
- where name = $1
+ where name = any ($1)
    and directory <> $2`
 
-// add makes the row of a name, and asks anew where the authority is another one now.
-func (m *Manager) add(ctx context.Context, name string) error {
-	der, err := newKey()
+// add makes the rows of names that have none, each with a key, and asks anew where the
+// authority is another one now.
+func (m *Manager) add(ctx context.Context) error {
+	rows, err := m.db.Query(ctx, postgres.Background, missingSQL, m.config.Names)
 	if err != nil {
 		return err
 	}
-	if _, err := m.db.Exec(ctx, postgres.Background, addSQL, name, m.config.Directory, m.sealer.Seal(keyPurpose(name), der)); err != nil {
+	missing, err := postgres.CollectValues[string](rows)
+	if err != nil {
 		return err
 	}
-	_, err = m.db.Exec(ctx, postgres.Background, elsewhereSQL, name, m.config.Directory)
+	for _, name := range missing {
+		der, err := newKey()
+		if err != nil {
+			return err
+		}
+		if _, err := m.db.Exec(ctx, postgres.Background, addSQL, name, m.config.Directory, m.sealer.Seal(keyPurpose(name), der)); err != nil {
+			return err
+		}
+	}
+	_, err = m.db.Exec(ctx, postgres.Background, elsewhereSQL, m.config.Names, m.config.Directory)
 	return err
 }
 
