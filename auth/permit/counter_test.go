@@ -415,74 +415,6 @@ func TestNoKey(t *testing.T) {
 	}
 }
 
-// TestSpray: a password that fails for many is refused to strangers at every
-// node, and its owner goes on from home.
-func TestSpray(t *testing.T) {
-	t.Parallel()
-	db, d, alice := testenv.Database(t), newDomain(5), entry("alice")
-	one, two := newNode(t, db, d, testConfig(), testKey), newNode(t, db, d, testConfig(), testKey)
-	one.want(alice, "right", home, "in")
-	for i := range 5 { // one half at each node, and names that nobody has
-		one.want(entry(fmt.Sprint("a", i)), "right?", away, "wrong")
-		two.Unknown(t.Context(), Login{Name: fmt.Sprint("nobody", i), Password: "right?", Client: away})
-	}
-	for _, n := range []*node{one, two, one} {
-		if err := n.share(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	one.want(entry("b"), "right?", away, ReasonSprayed)
-	two.want(entry("c"), "right?", away, ReasonSprayed)
-	two.want(entry("c"), "another", away, "wrong")
-	// It is the password of somebody.
-	for i := range 10 {
-		two.Unknown(t.Context(), Login{Name: fmt.Sprint("nobody", i), Password: "right", Client: away})
-	}
-	two.want(alice, "right", away, ReasonSprayed)
-	two.want(alice, "right", home, "in")
-	top, err := ReadTop(t.Context(), db, one.cfg, 10)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(top.Sprayed) != 1 || top.Sprayed[0].Accounts != 10 || !top.Sprayed[0].Refused {
-		t.Errorf("top shows %+v", top.Sprayed)
-	}
-}
-
-// TestSprayBounded: what is guessed once never fills the memory, and does not
-// drive out what is tried on many.
-func TestSprayBounded(t *testing.T) {
-	t.Parallel()
-	c := DefaultConfig()
-	s, now := newSpray(c), time.Now()
-	k := newKeyed([]byte("k"))
-	for i := range 5 {
-		s.failed(k.password("spray"), int64(i), now)
-	}
-	for i := range 2 * maxSprayed {
-		s.failed(k.password(fmt.Sprint(i)), int64(i), now)
-	}
-	if len(s.seen) > maxSprayed {
-		t.Errorf("%d passwords in memory", len(s.seen))
-	}
-	news := s.news()
-	if len(news) != 1 || len(news[0].accounts) != 5 {
-		t.Errorf("news %v", news)
-	}
-	if again := s.news(); len(again) != 0 {
-		t.Errorf("told twice: %v", again)
-	}
-	if s.isRefused(k.password("spray"), now) {
-		t.Error("refused after five")
-	}
-	for i := range 5 {
-		s.failed(k.password("spray"), int64(5+i), now)
-	}
-	if !s.isRefused(k.password("spray"), now) || s.isRefused(k.password("spray"), now.Add(2*time.Hour)) {
-		t.Error("not refused for an hour after ten")
-	}
-}
-
 // TestNetwork: a client that guesses too much is not heard as a stranger any more,
 // which keeps nobody from coming home.
 func TestNetwork(t *testing.T) {
@@ -740,47 +672,5 @@ func TestConfig(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), key) {
 			t.Errorf("%v does not speak of %s", err, key)
 		}
-	}
-}
-
-// BenchmarkTakeSettle is what a login costs beside its bind: two requests, in
-// exchanges that many share.
-func BenchmarkTakeSettle(b *testing.B) {
-	for _, clients := range []int{1, 16} {
-		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
-			db := testenv.OpenDatabase(b, testenv.DurableDatabaseURL(b))
-			n := newNode(b, db, newDomain(5), testConfig(), testKey)
-			var next atomic.Int64
-			b.ReportAllocs()
-			var wg sync.WaitGroup
-			per := b.N/clients + 1
-			b.ResetTimer()
-			for range clients {
-				e := entry(fmt.Sprint("u", next.Add(1)))
-				wg.Go(func() {
-					for range per {
-						p, err := n.Take(b.Context(), Login{Entry: e, Password: "right", Client: home})
-						if err != nil {
-							b.Error(err)
-							return
-						}
-						p.Settle(Right)
-					}
-				})
-			}
-			wg.Wait()
-		})
-	}
-}
-
-// BenchmarkRefused is what a guess costs that nobody is asked about.
-func BenchmarkRefused(b *testing.B) {
-	d := newDomain(5)
-	n := newNode(b, testenv.Database(b), d, testConfig(), testKey)
-	e := entry("alice")
-	n.exhausted.add(e.Key, time.Now().Add(time.Hour))
-	b.ReportAllocs()
-	for i := range b.N {
-		_, _ = n.Take(b.Context(), Login{Entry: e, Password: fmt.Sprint(i), Client: away})
 	}
 }
