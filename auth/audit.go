@@ -57,6 +57,9 @@ func (b *Bridge) emit(ctx context.Context, c Conn, a *attempt, err error) {
 		if st.IsTemporary() && st != ErrHours.Status {
 			e.Level, outcome = slog.LevelWarn, outcomeFailed
 		}
+		if a.reason == "" {
+			a.reason = "internal" // nobody has said what it is: err does
+		}
 	}
 	e.Attrs = append(b.auditWho(c, a),
 		slog.String("outcome", outcome),

@@ -44,7 +44,7 @@ type attempt struct {
 	proof  Proof
 	until  time.Time             // when the proof ends and the session with it; zero: never
 	app    *apppassword.Password // which one, with ProofAppPassword
-	reason string                // class, for the audit only
+	reason string                // one of auditReasons, for the audit only
 	how    string                // "bind", "memory", or "" when the directory was not asked
 	notice *directory.Notice
 	target *directory.Entry // whom to act as, once it is known; nil: oneself
@@ -89,7 +89,7 @@ func (b *Bridge) admit(c Conn, a *attempt) (*Identity, error) {
 	s := b.live.Snapshot()
 	e := s.ByKey(a.entry.Key)
 	if e == nil || !mayProve(s, e, a.authzid) {
-		a.refuse("name", "no mailbox", "it is no person with a mailbox here any more")
+		a.refuse("name", "no-mailbox", "it is no person with a mailbox here any more")
 		return nil, ErrCredentials
 	}
 	switch state := e.LoginState(b.now()); {

@@ -40,7 +40,7 @@ func (b *Bridge) strangeCertificate(ctx context.Context, c Conn, a *attempt) {
 	}
 	var no *certificate.Refusal
 	if errors.As(err, &no) {
-		a.reason = "certificate " + no.Class
+		a.reason = "certificate-" + no.Class
 		b.emit(ctx, c, a, envelope.Because(ErrMechanism.Status, err))
 	}
 }
@@ -87,7 +87,7 @@ func (x *externalServer) judge(ctx context.Context) error {
 		}
 		return x.refused(err)
 	}
-	x.a.how = "certificate " + by
+	x.a.how = "certificate-" + by
 	ctx, cancel := context.WithTimeout(ctx, x.b.cfg.BindTimeout)
 	defer cancel()
 	if err := m.Revoked(ctx, cert); err != nil {
@@ -103,10 +103,10 @@ func (x *externalServer) refused(err error) error {
 	var no *certificate.Refusal
 	switch {
 	case errors.As(err, &no):
-		x.a.reason = "certificate " + no.Class
+		x.a.reason = "certificate-" + no.Class
 		return envelope.Because(ErrCredentials.Status, err)
 	case errors.Is(err, certificate.ErrNone):
-		x.a.reason = "certificate none"
+		x.a.reason = "certificate-none"
 		return envelope.Because(ErrCredentials.Status, err)
 	}
 	x.a.reason = "revocation"

@@ -60,11 +60,11 @@ func TestExternal(t *testing.T) {
 		{"for oneself", of("alice", nil), "alice@corp.example", true, nil, ""},
 		{"for another", of("alice", nil), "bob@corp.example", true, ErrAuthorization, "authzid"},
 		{"disabled", of("dave", nil), "", true, ErrDisabled, "disabled"},
-		{"shared mailbox", of("office", nil), "", true, ErrCredentials, "no mailbox"},
+		{"shared mailbox", of("office", nil), "", true, ErrCredentials, "no-mailbox"},
 		{"NUL", of("alice", nil), "a\x00b", true, ErrMalformed, "malformed"},
-		{"revoked", revoked, "", true, ErrCredentials, "certificate revoked"},
-		{"nobody's", ca.Issue("alice@corp.example", nil), "", false, ErrMechanism, "certificate unmapped"},
-		{"expired", of("alice", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }), "", false, ErrMechanism, "certificate expired"},
+		{"revoked", revoked, "", true, ErrCredentials, "certificate-revoked"},
+		{"nobody's", ca.Issue("alice@corp.example", nil), "", false, ErrMechanism, "certificate-unmapped"},
+		{"expired", of("alice", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }), "", false, ErrMechanism, "certificate-expired"},
 	} {
 		log.lines = nil
 		c := with(tt.cert)

@@ -117,7 +117,7 @@ func TestGSSAPI(t *testing.T) {
 		{"alice", "bob", ErrAuthorization, "reason=authzid"},
 		{"dave", "", ErrDisabled, "reason=disabled"},
 		{"web", "", ErrAuthorization, "reason=service"},
-		{"office", "", ErrCredentials, "reason=no mailbox"},
+		{"office", "", ErrCredentials, "reason=no-mailbox"},
 		{"stranger", "", ErrCredentials, "reason=unknown"},
 		{"strange", "", ErrCredentials, "reason=unknown"}, // of another directory than the realm
 	} {

@@ -60,7 +60,7 @@ func (t *tokenServer) judge(ctx context.Context, token string) error {
 	var no *oauth.Refusal
 	switch {
 	case errors.As(err, &no):
-		t.a.reason = "token " + no.Class
+		t.a.reason = "token-" + no.Class
 		return no
 	case err != nil:
 		t.a.reason = "issuer"

@@ -84,9 +84,9 @@ func TestTokens(t *testing.T) {
 		{"disabled", "dave", i.Token(map[string]any{"sub": "dave"}), ErrDisabled, "", "disabled"},
 		{"another protocol", "web", i.Token(map[string]any{"sub": "web"}), ErrAuthorization, "", "service"},
 		{"nobody", "alice@corp.example", i.Token(map[string]any{"sub": "mallory"}), ErrCredentials, "invalid_token", "unknown"},
-		{"expired", "alice@corp.example", i.Token(map[string]any{"exp": 1}), ErrCredentials, "invalid_token", "token expired"},
-		{"without scope", "alice@corp.example", i.Token(map[string]any{"scope": "openid"}), ErrCredentials, "insufficient_scope", "token scope"},
-		{"no token", "alice@corp.example", "", ErrCredentials, "invalid_token", "token syntax"},
+		{"expired", "alice@corp.example", i.Token(map[string]any{"exp": 1}), ErrCredentials, "invalid_token", "token-expired"},
+		{"without scope", "alice@corp.example", i.Token(map[string]any{"scope": "openid"}), ErrCredentials, "insufficient_scope", "token-scope"},
+		{"no token", "alice@corp.example", "", ErrCredentials, "invalid_token", "token-syntax"},
 	} {
 		for _, mech := range []string{"OAUTHBEARER", "XOAUTH2"} {
 			log.lines = nil

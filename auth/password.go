@@ -69,7 +69,7 @@ func (b *Bridge) find(ctx context.Context, c Conn, a *attempt) (*directory.Entry
 		if e == nil {
 			a.refuse("name", "unknown", "nobody has this login name, or more than one entry")
 		} else {
-			a.refuse("name", "no mailbox", "%s is a %s without a mailbox here that one logs in to", e.DN, e.Kind)
+			a.refuse("name", "no-mailbox", "%s is a %s without a mailbox here that one logs in to", e.DN, e.Kind)
 		}
 		b.unknown(ctx, c, a)
 		return nil, ErrCredentials

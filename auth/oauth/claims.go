@@ -98,9 +98,9 @@ func (i *issuer) check(c claims, introspected bool, now time.Time) (*Token, erro
 	case !exp.IsZero() && !now.Before(exp.Add(i.c.Skew)):
 		return refuse("expired", "expired at "+exp.UTC().Format(time.RFC3339))
 	case now.Before(nbf.Add(-i.c.Skew)):
-		return refuse("not yet", "not valid before "+nbf.UTC().Format(time.RFC3339))
+		return refuse("not-yet", "not valid before "+nbf.UTC().Format(time.RFC3339))
 	case now.Before(iat.Add(-i.c.Skew)):
-		return refuse("not yet", "issued at "+iat.UTC().Format(time.RFC3339)+", which is to come: compare the clocks")
+		return refuse("not-yet", "issued at "+iat.UTC().Format(time.RFC3339)+", which is to come: compare the clocks")
 	}
 	if err := purpose(c); err != nil {
 		return nil, err
