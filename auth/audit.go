@@ -50,7 +50,7 @@ func (b *Bridge) emit(ctx context.Context, c Conn, a *attempt, err error) {
 	if !a.start.IsZero() {
 		took = b.now().Sub(a.start)
 	}
-	e := event.Event{Level: slog.LevelInfo, Room: "auth", Msg: "login", Trace: c.Session}
+	e := event.Event{Level: slog.LevelInfo, Room: "auth", Msg: "login", Trace: c.Session, Span: event.Span{Name: "login", Took: took}}
 	outcome, st := outcomeAccepted, envelope.Status{}
 	if err != nil {
 		e.Msg, outcome, st = "login refused", outcomeRefused, envelope.StatusOf(err)

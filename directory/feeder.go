@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"dirpost/internal/event"
 	"dirpost/internal/postgres"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -49,6 +50,7 @@ type Feeder struct {
 	hints   Hinter
 	node    string
 	log     *slog.Logger
+	events  event.Sink // nil: the log
 	panics  prometheus.Counter
 
 	apply  sync.Mutex // held while rows are applied
@@ -64,6 +66,10 @@ type Feeder struct {
 func NewFeeder(db *postgres.DB, live *Live, sources []Source, hints Hinter, node string, log *slog.Logger) *Feeder {
 	return &Feeder{rows: rows{db}, live: live, sources: sources, hints: hints, node: node, log: log, panics: newPanics()}
 }
+
+// Report has what is written told to events, instead of to the log. It is called
+// before Run.
+func (f *Feeder) Report(events event.Sink) { f.events = events }
 
 // Load brings the snapshot to what the database holds now. Run does it too;
 // call it before to serve from the first connection on.

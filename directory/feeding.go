@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
 	"dirpost/internal/envelope"
+	"dirpost/internal/event"
 )
 
 // feeding is one source under one lease.
@@ -106,7 +109,9 @@ func (g *feeding) problem(ctx context.Context, cause error) {
 func (g *feeding) take(ctx context.Context, b Batch) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	began := time.Now()
 	changes, h := g.changes(b)
+	written := time.Now()
 	comparing := g.seen != nil
 	if comparing {
 		b.Cookie = nil // what the comparison takes away is not decided yet
@@ -130,7 +135,10 @@ func (g *feeding) take(ctx context.Context, b Batch) error {
 	if b.Complete {
 		g.first = false
 	}
-	g.log(b, changes, version, comparing)
+	g.log(ctx, b, comparing, recorded{version: version, changes: len(changes), span: event.Span{
+		Name: "directory feed", Root: true, Took: time.Since(began),
+		Steps: [3]event.Step{{Name: "plan", Took: written.Sub(began)}, {Name: "commit", Took: time.Since(written)}},
+	}})
 	return nil
 }
 
@@ -323,19 +331,39 @@ func (g *feeding) expire(ctx context.Context) error {
 	return err
 }
 
+// recorded is a batch that is written.
+type recorded struct {
+	version int64
+	changes int
+	span    event.Span
+}
+
 // log writes the one line of a sync.
-func (g *feeding) log(b Batch, changes []Change, version int64, comparing bool) {
+func (g *feeding) log(ctx context.Context, b Batch, comparing bool, s recorded) {
 	switch {
-	case b.Complete && g.worked && len(changes) == 0:
+	case b.Complete && g.worked && s.changes == 0:
 	case b.Complete:
 		if g.failed {
 			g.f.log.Info("directory answers again", "directory", g.source.Name())
 		}
 		g.worked, g.failed, g.restart = true, false, false
-		g.f.log.Info("directory complete", "directory", g.source.Name(), "changes", g.found, "version", version, "entries", g.f.live.Snapshot().Len())
-	case len(changes) > 0 && comparing: // on the way through a refresh
-		g.f.log.Debug("directory changed", "directory", g.source.Name(), "changes", len(changes), "version", version)
-	case len(changes) > 0:
-		g.f.log.Info("directory changed", "directory", g.source.Name(), "changes", len(changes), "version", version)
+		g.emit(ctx, "directory complete", s, slog.Int("changes", g.found), slog.Int("entries", g.f.live.Snapshot().Len()))
+	case s.changes > 0 && comparing: // on the way through a refresh
+		g.f.log.Debug("directory changed", "directory", g.source.Name(), "changes", s.changes, "version", s.version)
+	case s.changes > 0:
+		g.emit(ctx, "directory changed", s, slog.Int("changes", s.changes))
 	}
+}
+
+// emit says that something was written, to who was named by Report or to the log.
+func (g *feeding) emit(ctx context.Context, msg string, s recorded, attrs ...slog.Attr) {
+	name := g.source.Name()
+	attrs = append([]slog.Attr{slog.String("directory", name), slog.Int64("version", s.version)}, attrs...)
+	if g.f.events == nil {
+		g.f.log.LogAttrs(ctx, slog.LevelInfo, msg, attrs...)
+		return
+	}
+	now := time.Now() // with the name it is this batch's alone: one node feeds
+	g.f.events.Emit(ctx, event.Event{Time: now, Level: slog.LevelInfo, Room: "directory", Msg: msg, Trace: name + ":" + strconv.FormatInt(now.UnixMilli(), 36),
+		Attrs: attrs, Span: s.span})
 }

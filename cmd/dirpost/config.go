@@ -49,6 +49,7 @@ type File struct {
 	Web        WebSection        `toml:"web"`
 	ACME       ACMESection       `toml:"acme"`
 	Autoconfig AutoconfigSection `toml:"autoconfig"`
+	Telemetry  TelemetrySection  `toml:"telemetry"`
 }
 
 // ServerSection is [server].
@@ -342,7 +343,7 @@ func defaults() *File {
 			Subaddress: mda.DefaultConfig().Subaddress, QuotaWarning: 90,
 			Undelete: Duration(14 * 24 * time.Hour), ChangeLog: Duration(30 * 24 * time.Hour), Closed: Duration(30 * 24 * time.Hour),
 		},
-		Log: LogSection{Level: "info", Format: "text"},
+		Log: LogSection{Level: "info", Format: "text"}, Telemetry: TelemetrySection{Sample: 1},
 	}
 }
 
@@ -379,6 +380,9 @@ func (f *File) validate() error {
 		if _, err := envelope.ParseAddress(a); a != "" && err != nil {
 			bad(key, "%q is no address", a)
 		}
+	}
+	if err := f.Telemetry.validate(); err != nil {
+		errs = append(errs, err)
 	}
 	if f.Domains.Postmaster == "" {
 		bad("domains.postmaster", "postmaster@ of each domain must go somewhere (RFC 5321 §4.5.1)")
@@ -570,6 +574,11 @@ func (f *File) checkFiles() error {
 	}
 	for _, o := range f.Auth.OAuth {
 		secrets = append(secrets, o.ClientSecret)
+	}
+	if f.Telemetry.Endpoint != "" {
+		if _, err := f.Telemetry.read(); err != nil {
+			errs = append(errs, err)
+		}
 	}
 	for _, s := range secrets {
 		if _, err := s.Resolve(); err != nil {

@@ -55,6 +55,7 @@ type system struct {
 	file   *File
 	node   *node // that start has started last
 	logs   *lockedBuffer
+	format string // of the log; "" is text
 }
 
 // listenerKinds are the listeners of a system.
@@ -228,7 +229,7 @@ func (s *system) start() (stop func()) {
 func (s *system) startAway() (stop func()) {
 	s.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	log, control, err := logging.New(io.MultiWriter(testWriter{s.t}, s.logs), logging.Config{Level: "info"})
+	log, control, err := logging.New(io.MultiWriter(testWriter{s.t}, s.logs), logging.Config{Level: "info", Format: s.format})
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -95,7 +95,6 @@ func newNode(ctx context.Context, f *File, roles []string, socks *sockets, log *
 		return nil, err
 	}
 	sink := logging.NewSink(log)
-	n.events = sink
 	n.register(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	n.register(sink.Collectors()...)
 	n.smtpd = smtpd.NewMetrics()
@@ -112,6 +111,9 @@ func newNode(ctx context.Context, f *File, roles []string, socks *sockets, log *
 		}
 	}()
 	n.back = append(n.back, part{"database", n.db.Run})
+	if n.events, err = n.trace(sink); err != nil {
+		return nil, err
+	}
 
 	for _, build := range []func(context.Context) error{
 		n.buildStore,     // bus, blobs, mailboxes

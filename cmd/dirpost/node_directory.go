@@ -240,6 +240,7 @@ func (n *node) buildDirectory(ctx context.Context) error {
 		return err
 	}
 	feeder := directory.NewFeeder(n.db, n.live, sources, n.bus, n.name(), n.log)
+	feeder.Report(n.events)
 	if err := feeder.Load(ctx); err != nil {
 		return fmt.Errorf("directory: %w", err)
 	}

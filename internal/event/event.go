@@ -16,6 +16,24 @@ type Event struct {
 	Msg   string // "message accepted", "delivered", "login", …
 	Trace string // queue id, else session id: one id through all lines
 	Attrs []slog.Attr
+	Span  Span
+}
+
+// Span is what an event says to a trace: that something is over which took a time.
+// It is made of values alone, so that it costs nothing where nobody traces.
+type Span struct {
+	Name string        // of what is over, a constant; "": nothing that a trace shows
+	Root bool          // all else under Event.Trace is part of it
+	Took time.Duration // until Event.Time
+	// Steps are its last parts, one after the other, the last one ending with it. What
+	// has no name is none.
+	Steps [3]Step
+}
+
+// Step is a part of a Span.
+type Step struct {
+	Name string
+	Took time.Duration
 }
 
 // Sink takes events. Emit never blocks for long and never fails.

@@ -43,6 +43,8 @@ type conn struct {
 	code   string // response code of the tagged OK
 	text   string // and its words, if not the usual
 	broken error  // why nothing more can be written
+
+	started time.Time
 }
 
 // Limits before and after login. An unauthenticated client may not make us keep
@@ -60,7 +62,7 @@ const maxBads = 20
 var errLogout = errors.New("logged out")
 
 func newConn(ctx context.Context, s *Server, mc *mra.Conn) *conn {
-	c := &conn{srv: s, mc: mc, ctx: ctx, state: notAuthenticated}
+	c := &conn{srv: s, mc: mc, ctx: ctx, state: notAuthenticated, started: time.Now()}
 	c.dec = wire.NewDecoder(mc, c.proceed)
 	c.dec.SetLimits(strangerLimits)
 	// Nobody sends a login for longer, an octet a minute.
@@ -142,14 +144,16 @@ func (c *conn) leave(err error) {
 	}
 	_ = c.mc.Flush() // the client may be gone
 	c.closeMailbox()
-	attrs := []slog.Attr{slog.String("session", c.mc.Session), slog.Any("client", c.mc.Client.Addr())}
+	took := time.Since(c.started)
+	attrs := []slog.Attr{slog.String("session", c.mc.Session), slog.Any("client", c.mc.Client.Addr()), slog.Duration("delay", took)}
 	if c.identity != nil {
 		attrs = append(attrs, slog.Any("user", c.identity.Address))
 	}
 	if err != nil && !errors.Is(err, errLogout) {
 		attrs = append(attrs, slog.String("err", err.Error()))
 	}
-	c.srv.emit(c.ctx, event.Event{Level: slog.LevelInfo, Msg: "session ended", Trace: c.mc.Session, Attrs: attrs})
+	c.srv.emit(c.ctx, event.Event{Level: slog.LevelInfo, Msg: "session ended", Trace: c.mc.Session, Attrs: attrs,
+		Span: event.Span{Name: "imap session", Root: true, Took: took}})
 }
 
 // end gives back what the session holds.

@@ -287,12 +287,13 @@ func (c *conn) leave(err error) {
 	if flushErr := c.mc.Flush(); flushErr != nil && errors.Is(err, errQuit) {
 		err = fmt.Errorf("last answer: %w", flushErr)
 	}
+	took := time.Since(c.start)
 	attrs := []slog.Attr{
 		slog.String("session", c.mc.Session),
 		slog.String("client", c.mc.Client.Addr().String()),
 		slog.Bool("tls", c.mc.IsTLS()),
 		slog.Any("err", err),
-		slog.Duration("delay", time.Since(c.start)),
+		slog.Duration("delay", took),
 	}
 	if c.identity == nil {
 		level = slog.LevelDebug // scanners, health checks
@@ -301,5 +302,6 @@ func (c *conn) leave(err error) {
 			slog.String("user", c.identity.Address.String()),
 			slog.Int("retrieved", c.retrieved), slog.Int64("size", c.octets), slog.Int("removed", c.removed))
 	}
-	c.srv.events.Emit(c.ctx, event.Event{Level: level, Room: "mra/pop3d", Msg: "session ended", Trace: c.mc.Session, Attrs: attrs})
+	c.srv.events.Emit(c.ctx, event.Event{Level: level, Room: "mra/pop3d", Msg: "session ended", Trace: c.mc.Session, Attrs: attrs,
+		Span: event.Span{Name: "pop3 session", Root: true, Took: took}})
 }

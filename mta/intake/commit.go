@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"time"
 
 	"dirpost/directory"
 	"dirpost/internal/blob"
@@ -46,6 +47,7 @@ func (t *Transaction) commit(ctx context.Context, settle Settle) (Accepted, erro
 	if err != nil {
 		return Accepted{}, err
 	}
+	planning := time.Now()
 	exp := t.expand(t.env.Recipients, t.been(parsed.Header))
 	if t.sender == nil {
 		dropLoops(&exp, parsed.Header)
@@ -56,6 +58,7 @@ func (t *Transaction) commit(ctx context.Context, settle Settle) (Accepted, erro
 		return Accepted{}, refusalOf(exp)
 	}
 	p := t.plan(ctx, exp, parsed)
+	p.times.planning, p.times.planned = planning, time.Now()
 	p.settle = settle
 	if err := t.content(ctx, p, parsed); err != nil {
 		return Accepted{}, err
@@ -132,6 +135,7 @@ type plan struct {
 	author     string // directory key of who submits it, where that must be known later
 	env        envelope.Envelope
 	client     envelope.Client
+	times      times
 }
 
 // outgoing is one message of the queue: the one that came in, or the one that a
@@ -187,7 +191,7 @@ func (p *plan) messages(d *Door) {
 // queue. A recipient whose plan cannot be made now becomes a queue row.
 func (t *Transaction) plan(ctx context.Context, exp directory.Expansion, parsed *message.Parsed) *plan {
 	p := &plan{recipients: make(map[store.AccountID]directory.LocalRecipient, len(exp.Local)), env: t.env, client: t.client,
-		lists: lists{snap: t.snap, env: &t.env, header: parsed.Header}, has8Bit: parsed.Defects&message.Defect8Bit != 0, ours: t.ours, fromQueue: t.queued}
+		lists: lists{snap: t.snap, env: &t.env, header: parsed.Header}, has8Bit: parsed.Defects&message.Defect8Bit != 0, ours: t.ours, fromQueue: t.queued, times: times{began: t.began}}
 	if t.sender != nil && t.door.cfg.Authors {
 		p.author = string(t.sender.Key)
 	}
@@ -388,6 +392,7 @@ func (t *Transaction) sign(ctx context.Context, h *message.Header, body blob.Bod
 // others can be served; alone, the error is the answer, unless nobody is there to
 // hear it: what we write ourselves waits in the queue.
 func (d *Door) commit(ctx context.Context, p *plan) (Accepted, error) {
+	p.times.committing = time.Now()
 	for {
 		delivered, err := d.Store.Commit(ctx, store.Unit{Content: &p.content, Deliveries: p.deliveries, Also: p.alsoFunc(d)})
 		if err == nil {
@@ -465,13 +470,13 @@ func (d *Door) emitAccepted(ctx context.Context, p *plan, delivered []store.Deli
 		slog.String("queue_id", trace), slog.String("session", p.client.Session), slog.String("client", p.client.Addr), slog.String("user", p.client.Login),
 		slog.String("from", p.env.ReversePath.String()), slog.Int("nrcpt", len(p.env.Recipients)),
 		slog.Int64("size", int64(len(p.content.Header))+p.content.Body.Size), slog.Int("queued", p.queued()),
-	}})
+	}, Span: p.times.accepted(p.fromQueue)})
 	for _, o := range p.out {
 		if o.list != nil {
 			d.Events.Emit(ctx, event.Event{Level: slog.LevelInfo, Room: "mta/intake", Msg: "list expanded", Trace: trace, Attrs: []slog.Attr{
 				slog.String("queue_id", trace), slog.String("list", o.list.address.String()), slog.String("list_queue_id", o.message.QueueID.String()),
 				slog.String("from", o.message.ReversePath.String()), slog.Int("nrcpt", len(o.rcpts)),
-			}})
+			}, Span: event.Span{Name: "list expanded"}})
 		}
 	}
 	for _, del := range delivered {
@@ -483,7 +488,7 @@ func (d *Door) emitAccepted(ctx context.Context, p *plan, delivered []store.Deli
 		d.Events.Emit(ctx, event.Event{Level: slog.LevelInfo, Room: "mda", Msg: "delivery", Trace: trace, Attrs: []slog.Attr{
 			slog.String("queue_id", trace), slog.String("to", r.Recipient.Address.String()), slog.String("orig_to", r.Recipient.Original),
 			slog.String("relay", "local"), slog.String("dsn", "2.0.0"), slog.String("status", status),
-		}})
+		}, Span: p.times.delivered()})
 	}
 }
 
@@ -498,5 +503,5 @@ func (d *Door) emitRefused(ctx context.Context, t *Transaction, err error) {
 		slog.String("queue_id", t.QueueID().String()), slog.String("session", t.client.Session), slog.String("client", t.client.Addr), slog.String("user", t.client.Login),
 		slog.String("from", t.env.ReversePath.String()), slog.Int("nrcpt", len(t.env.Recipients)),
 		slog.Int("code", st.Code), slog.String("dsn", st.Enhanced), slog.Any("err", err),
-	}})
+	}, Span: times{began: t.began}.refused()})
 }

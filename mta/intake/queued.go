@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"dirpost/directory"
 	"dirpost/internal/envelope"
@@ -32,7 +33,7 @@ func (d *Door) DeliverQueued(ctx context.Context, m *queue.Message, rcpts []queu
 	if err != nil {
 		return err
 	}
-	t := &Transaction{door: d, queued: true, env: envelope.Envelope{ReversePath: m.ReversePath}, client: envelope.Client{Addr: m.Client}, snap: d.Directory.Snapshot()}
+	t := &Transaction{door: d, queued: true, env: envelope.Envelope{ReversePath: m.ReversePath}, client: envelope.Client{Addr: m.Client}, snap: d.Directory.Snapshot(), began: time.Now()}
 	exp, moved, err := t.expandQueued(m, c.header, rcpts)
 	if err != nil {
 		return err
@@ -129,7 +130,7 @@ func (d *Door) OriginateOverQuota(ctx context.Context, env *envelope.Envelope, m
 }
 
 func (d *Door) originateOwn(ctx context.Context, env *envelope.Envelope, msg io.WriterTo, settle Settle, overQuota bool) error {
-	t := &Transaction{door: d, ours: true, overQuota: overQuota, env: *env, snap: d.Directory.Snapshot(),
+	t := &Transaction{door: d, ours: true, overQuota: overQuota, env: *env, snap: d.Directory.Snapshot(), began: time.Now(),
 		client: envelope.Client{Helo: d.cfg.Hostname, Protocol: "local", Received: d.now()}}
 	t.env.Recipients = nil
 	for _, r := range env.Recipients {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"dirpost/auth"
 	"dirpost/directory"
@@ -38,6 +39,8 @@ type Transaction struct {
 	limits  sizeLimits
 	err     error  // first failure of Write, reported by Commit
 	junk    string // why policy judged the message junk, "" if it did not
+
+	began time.Time // of this machine's clock, for traces
 }
 
 // Start begins a transaction: MAIL. id is nil for a stranger (port 25); then
@@ -46,7 +49,7 @@ type Transaction struct {
 // A person may use only addresses that the directory gives them
 // (553 5.7.1), or the null reverse-path, which receipts need (RFC 8098 §2.1).
 func (d *Door) Start(c *envelope.Client, id *auth.Identity, m MailParams) (*Transaction, error) {
-	t := &Transaction{door: d, client: *c, id: id, env: m, snap: d.Directory.Snapshot()}
+	t := &Transaction{door: d, client: *c, id: id, env: m, snap: d.Directory.Snapshot(), began: time.Now()}
 	t.env.Recipients = nil
 	if m.Size > d.cfg.MaxSize {
 		return nil, envelope.ErrTooBig

@@ -212,7 +212,7 @@ func (j *job) slice(ctx context.Context, msg *queue.Message, attempts []queue.At
 	delivered.Transmit = time.Since(began)
 	switch {
 	case err == nil:
-		j.emit(ctx, msg, &conclusions{same(attempts, delivered), settlements})
+		j.emit(ctx, msg, &conclusions{same(attempts, delivered), settlements, time.Now()})
 		j.m.reportSoon(settlements)
 	case errors.Is(err, queue.ErrLease), errors.Is(err, postgres.ErrUnknown):
 		// Somebody else has them, or the lease will tell: nothing is lost, and

@@ -79,7 +79,7 @@ func wants(msg *queue.Message, notify, outcome envelope.Notify) bool {
 // conclude settles outcomes of one message, and says what they were when that is
 // durable.
 func (j *job) conclude(ctx context.Context, msg *queue.Message, attempts []queue.Attempt, outcomes []queue.Outcome) {
-	var late, rest conclusions
+	late, rest := conclusions{at: time.Now()}, conclusions{at: time.Now()}
 	for i, a := range attempts {
 		s := j.m.settlement(msg, a, outcomes[i])
 		if ctx.Err() != nil && s.Verdict == queue.Deferred && s.Reply.Code == 0 {
@@ -107,6 +107,7 @@ func (j *job) conclude(ctx context.Context, msg *queue.Message, attempts []queue
 type conclusions struct {
 	outcomes    []queue.Outcome
 	settlements []queue.Settlement
+	at          time.Time // when they were known
 }
 
 func (c *conclusions) add(o queue.Outcome, s queue.Settlement) {
@@ -150,7 +151,7 @@ func (j *job) emit(ctx context.Context, msg *queue.Message, c *conclusions) {
 			attrs = append(attrs, slog.String("tls", o.TLS))
 		}
 		attrs = append(attrs, slog.String("reply", s.Reply.Text))
-		j.m.Events.Emit(ctx, event.Event{Time: now, Level: slog.LevelInfo, Room: "mta/qmgr", Msg: "delivery", Trace: msg.QueueID.String(), Attrs: attrs})
+		j.m.Events.Emit(ctx, event.Event{Time: now, Level: slog.LevelInfo, Room: "mta/qmgr", Msg: "delivery", Trace: msg.QueueID.String(), Attrs: attrs, Span: j.span(o, c.at)})
 	}
 }
 
@@ -186,6 +187,14 @@ func (j *job) delays(now time.Time, msg *queue.Message, o *queue.Outcome) string
 		texts[i] = strconv.FormatFloat(seconds(p), 'g', -1, 64)
 	}
 	return strings.Join(texts, "/")
+}
+
+// span is what a trace shows of an attempt: from its claim until its outcome, known
+// at that time, is durable.
+func (j *job) span(o *queue.Outcome, known time.Time) event.Span {
+	return event.Span{Name: "queue attempt", Took: time.Since(j.claimed), Steps: [3]event.Step{
+		{Name: "connect", Took: o.Connect}, {Name: "delivery", Took: o.Transmit}, {Name: "settle", Took: time.Since(known)},
+	}}
 }
 
 // seconds is d to the hundredth, never negative.

@@ -163,9 +163,10 @@ func (c *conn) close(ctx context.Context) {
 		nonblock.HangUp(c.raw, hangUpTimeout)
 	}
 	c.nc.Close()
-	c.event(ctx, slog.LevelInfo, "session ended", slog.String("helo", c.client.Helo), slog.String("tls", c.client.TLS),
+	took := time.Since(c.started)
+	c.eventOver(ctx, slog.LevelInfo, "session ended", event.Span{Name: "smtp session", Root: true, Took: took}, slog.String("helo", c.client.Helo), slog.String("tls", c.client.TLS),
 		slog.String("user", user), slog.Int("commands", c.commands), slog.Int("messages", c.messages),
-		slog.Int("refused", c.refusals), slog.Int64("size", c.octets), slog.Duration("delay", time.Since(c.started)), slog.Any("err", c.dead))
+		slog.Int("refused", c.refusals), slog.Int64("size", c.octets), slog.Duration("delay", took), slog.Any("err", c.dead))
 }
 
 // hangUpTimeout is how long a client may take to read why it was thrown out.
@@ -260,13 +261,18 @@ func tlsState(s tls.ConnectionState) string {
 
 // event emits an outcome, to the sink if there is one.
 func (c *conn) event(ctx context.Context, level slog.Level, msg string, attrs ...slog.Attr) {
+	c.eventOver(ctx, level, msg, event.Span{}, attrs...)
+}
+
+// eventOver emits an outcome that took a time.
+func (c *conn) eventOver(ctx context.Context, level slog.Level, msg string, span event.Span, attrs ...slog.Attr) {
 	if c.srv.deps.Events == nil {
 		c.log.LogAttrs(ctx, level, msg, attrs...)
 		return
 	}
 	all := make([]slog.Attr, 0, len(attrs)+2)
 	all = append(all, slog.String("session", c.client.Session), slog.String("client", clientOf(c.facts.Addr)))
-	c.srv.deps.Events.Emit(ctx, event.Event{Time: time.Now(), Level: level, Room: "mta/smtpd", Msg: msg, Trace: c.client.Session, Attrs: append(all, attrs...)})
+	c.srv.deps.Events.Emit(ctx, event.Event{Time: time.Now(), Level: level, Room: "mta/smtpd", Msg: msg, Trace: c.client.Session, Attrs: append(all, attrs...), Span: span})
 }
 
 func clientOf(a netip.Addr) string {
