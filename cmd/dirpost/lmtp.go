@@ -11,7 +11,7 @@ import (
 )
 
 // lmtp builds an LMTP server, for a site that has another MTA in front.
-func (n *node) lmtp(l *ListenerSection) (serveFunc, error) {
+func (n *node) lmtp(l *ListenerSection, count *lmtpd.Metrics) (serveFunc, error) {
 	c := lmtpd.DefaultConfig(n.file.Server.Name)
 	c.MaxSize, c.MaxRecipients = int64(n.file.MTA.MaxSize), n.file.MTA.MaxRecipients
 	if len(l.Clients) > 0 {
@@ -24,6 +24,7 @@ func (n *node) lmtp(l *ListenerSection) (serveFunc, error) {
 	if err != nil {
 		return nil, fmt.Errorf("build: %w", err)
 	}
+	s.Count(count)
 	return s.Serve, nil
 }
 

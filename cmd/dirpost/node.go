@@ -30,6 +30,7 @@ import (
 	"dirpost/internal/store"
 	"dirpost/internal/tlsconf"
 	"dirpost/internal/web"
+	"dirpost/mda/lmtpd"
 	"dirpost/mra"
 	"dirpost/mra/imapd"
 	"dirpost/mra/pop3d"
@@ -284,7 +285,9 @@ func (n *node) server(protocol string) func(*ListenerSection) (serveFunc, error)
 	case "submission":
 		return func(l *ListenerSection) (serveFunc, error) { return n.smtp(l, smtpd.MSA) }
 	case "lmtp":
-		return n.lmtp
+		count := lmtpd.NewMetrics()
+		n.register(count.Collectors()...)
+		return func(l *ListenerSection) (serveFunc, error) { return n.lmtp(l, count) }
 	case "imap":
 		s := imapd.New(imapd.Config{MaxMessage: int64(n.file.MTA.MaxSize)}, imapd.Deps{
 			Store: n.store, Blobs: n.blobs, Bridge: n.auth, Live: n.live, Watch: n.bus, Clock: n.db, Events: n.events, Log: n.log,

@@ -50,7 +50,8 @@ type Server struct {
 	secure *http.ServeMux
 	acme   http.Handler
 
-	requests *prometheus.CounterVec // code: 2xx, 3xx, 4xx, 5xx
+	requests *prometheus.CounterVec   // code: 2xx, 3xx, 4xx, 5xx
+	seconds  *prometheus.HistogramVec // likewise
 }
 
 // New returns a server that answers /metrics from metrics and /healthz from
@@ -68,6 +69,10 @@ func New(c Config, metrics prometheus.Gatherer, checks map[string]Check, log *sl
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "dirpost_web_requests_total", Help: "Requests by the class of their answer.",
 		}, []string{"code"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "dirpost_web_request_seconds", Help: "Time from a request to the end of its answer, what the client reads of it included.",
+			Buckets: []float64{.001, .005, .02, .1, .5, 2, 10},
+		}, []string{"code"}),
 	}
 	expose := s.allowedOnly(promhttp.HandlerFor(metrics, promhttp.HandlerOpts{ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}))
 	for _, mux := range []*http.ServeMux{s.plain, s.secure} {
@@ -80,7 +85,9 @@ func New(c Config, metrics prometheus.Gatherer, checks map[string]Check, log *sl
 }
 
 // Collectors are the metrics of the server, to be registered by the caller.
-func (s *Server) Collectors() []prometheus.Collector { return []prometheus.Collector{s.requests} }
+func (s *Server) Collectors() []prometheus.Collector {
+	return []prometheus.Collector{s.requests, s.seconds}
+}
 
 // Handle mounts a page on HTTPS; the pattern is that of http.ServeMux.
 func (s *Server) Handle(pattern string, h http.Handler) { s.secure.Handle(pattern, h) }
@@ -198,11 +205,16 @@ func secureHeaders(h http.Handler) http.Handler {
 	})
 }
 
-// count counts answers.
+// count counts answers and their time.
 func (s *Server) count(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := &statusWriter{ResponseWriter: w, code: http.StatusOK}
-		defer func() { s.requests.WithLabelValues(fmt.Sprintf("%dxx", c.code/100)).Inc() }()
+		began := time.Now()
+		defer func() {
+			class := fmt.Sprintf("%dxx", c.code/100)
+			s.requests.WithLabelValues(class).Inc()
+			s.seconds.WithLabelValues(class).Observe(time.Since(began).Seconds())
+		}()
 		h.ServeHTTP(c, r)
 	})
 }

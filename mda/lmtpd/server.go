@@ -48,6 +48,7 @@ type Server struct {
 	door   Committer
 	events event.Sink
 	log    *slog.Logger
+	count  *Metrics
 
 	mu    sync.Mutex // guards conns
 	conns map[*conn]struct{}
@@ -59,8 +60,11 @@ func New(cfg Config, door Committer, events event.Sink, log *slog.Logger) (*Serv
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("lmtp server: %w", err)
 	}
-	return &Server{cfg: cfg, door: door, events: events, log: log, conns: make(map[*conn]struct{})}, nil
+	return &Server{cfg: cfg, door: door, events: events, log: log, count: NewMetrics(), conns: make(map[*conn]struct{})}, nil
 }
+
+// Count has the server count in m instead of for itself, before it serves.
+func (s *Server) Count(m *Metrics) { s.count = m }
 
 // Serve accepts connections from ln until ctx is done, and returns when the last
 // one has ended. Then clients without a transaction are told 421 at once; the

@@ -192,10 +192,13 @@ func (s *session) LMTPData(r io.Reader, status smtp.StatusCollector) error {
 	ctx, cancel := context.WithTimeout(s.ctx, s.srv.cfg.CommitTimeout)
 	defer cancel()
 	id := tx.QueueID()
+	began := time.Now()
 	results, err := tx.Commit(ctx)
+	s.srv.count.accept.Observe(time.Since(began).Seconds())
 	if err != nil {
 		return s.refuse("DATA", err)
 	}
+	s.srv.count.messages.Inc()
 	for i, rcpt := range rcpts {
 		if i < len(results) && results[i] != nil {
 			status.SetStatus(rcpt, s.refuse("DATA", results[i]))
@@ -224,6 +227,7 @@ func (s *session) refuse(verb string, err error) error {
 	if st.Code == envelope.LocalError.Code && st.Enhanced == envelope.LocalError.Enhanced {
 		level = slog.LevelError
 	}
+	s.srv.count.refuse(verb, st.Code)
 	attrs := []slog.Attr{slog.String("session", s.client.Session), slog.String("client", s.client.Addr), slog.String("verb", verb),
 		slog.Int("code", st.Code), slog.String("dsn", st.Enhanced), slog.Any("err", err)}
 	if s.srv.events != nil {

@@ -25,9 +25,17 @@ func newAttempts() *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "dirpost_qmgr_attempts_total", Help: "Attempts to deliver to a recipient, by what came of them: delivered, deferred, failed."}, []string{"outcome"})
 }
 
+// newAttemptTime measures attempts.
+func newAttemptTime() *prometheus.HistogramVec {
+	return prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "dirpost_qmgr_attempt_seconds", Help: "Time from the claim of a recipient until what came of the attempt is durable, by outcome.",
+		Buckets: []float64{.01, .05, .2, 1, 5, 20, 60, 300},
+	}, []string{"outcome"})
+}
+
 // Collectors are the metrics, to be registered by the caller.
 func (m *Manager) Collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.panics, m.attempts}
+	return []prometheus.Collector{m.panics, m.attempts, m.attemptTime}
 }
 
 // guard runs what is done for one message, and turns a panic into errPanic. So a

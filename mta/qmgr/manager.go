@@ -73,7 +73,8 @@ type Manager struct {
 	wanted       atomic.Bool   // something due may wait for a place
 	final        atomic.Bool   // a report may be due
 	panics       prometheus.Counter
-	attempts     *prometheus.CounterVec // outcome
+	attempts     *prometheus.CounterVec   // outcome
+	attemptTime  *prometheus.HistogramVec // outcome
 	workers      sync.WaitGroup
 
 	mu     sync.Mutex // guards shards
@@ -96,6 +97,7 @@ func New(c Config, d Deps) (*Manager, error) {
 		idle:         make(chan struct{}, 1),
 		panics:       newPanics(),
 		attempts:     newAttempts(),
+		attemptTime:  newAttemptTime(),
 	}, nil
 }
 

@@ -131,6 +131,9 @@ func (j *job) emit(ctx context.Context, msg *queue.Message, c *conclusions) {
 	for i := range c.settlements {
 		o, s := &c.outcomes[i], &c.settlements[i]
 		a := &s.Attempt
+		if outcome := outcomeOfSettlement(s); outcome != "" {
+			j.m.attemptTime.WithLabelValues(outcome).Observe(time.Since(j.claimed).Seconds())
+		}
 		attrs := []slog.Attr{
 			slog.String("queue_id", msg.QueueID.String()),
 			slog.String("from", msg.ReversePath.String()),
@@ -153,6 +156,19 @@ func (j *job) emit(ctx context.Context, msg *queue.Message, c *conclusions) {
 		attrs = append(attrs, slog.String("reply", s.Reply.Text))
 		j.m.Events.Emit(ctx, event.Event{Time: now, Level: slog.LevelInfo, Room: "mta/qmgr", Msg: "delivery", Trace: msg.QueueID.String(), Attrs: attrs, Span: j.span(o, c.at)})
 	}
+}
+
+// outcomeOfSettlement is the label of an attempt, "" for one that was broken off.
+func outcomeOfSettlement(s *queue.Settlement) string {
+	switch {
+	case s.Reply.IsDelivered():
+		return "delivered"
+	case s.Verdict == queue.Untried:
+		return ""
+	case s.Verdict == queue.Deferred || s.Verdict == queue.Told:
+		return "deferred"
+	}
+	return "failed"
 }
 
 // status is the word for what became of a recipient.
