@@ -157,6 +157,7 @@ func TestDemo(t *testing.T) {
 		"imaps://"+host+":"+env["DIRPOST_IMAPS_PORT"]+"/INBOX", "-X", "STATUS INBOX (MESSAGES)").CombinedOutput(); err != nil || !strings.Contains(string(out), "MESSAGES 2") {
 		t.Errorf("alice has the mail of both self-checks: %v: %s", err, out)
 	}
+	managePage(t, env, false)
 
 	// SIGTERM ends all of it.
 	if err := second.stop(t, syscall.SIGTERM); err != nil {
@@ -230,6 +231,7 @@ func TestDemoAD(t *testing.T) {
 		}
 		time.Sleep(50 * time.Millisecond) // a process of its own can only be asked
 	}
+	managePage(t, env, true)
 	if err := run.stop(t, syscall.SIGTERM); err != nil {
 		t.Errorf("ended with %v: %s", err, run.out.String())
 	}

@@ -1,0 +1,303 @@
+package main
+
+import (
+	"context"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"dirpost/internal/testenv"
+
+	"github.com/emersion/go-smtp"
+	"github.com/go-ldap/ldap/v3"
+)
+
+// notRunHere are the commands of the pages that TestDocCommands does not run, by how
+// they begin, and why: they end up in another test, or cannot be run on this machine.
+var notRunHere = []struct{ begins, why, test string }{
+	{"dirpost serve", "does not end", "TestEndToEnd"},
+	{"dirpost join", "wants a domain controller", "TestJoinCommand"},
+	{"dirpost cert renew", "wants an authority", "TestACME"},
+	{"dirpost mailbox attach", "wants somebody who came back as another entry", "TestMailboxCommand"},
+	{"sudo apt-get install", "wants a root of its own", "TestAcceptancePackage"},
+	{"sudo systemctl", "wants systemd", ""},
+	{"systemctl", "wants systemd", ""},
+	{"install -d -o dirpost", "wants the accounts of two packages", "TestAcceptanceAuthSocket"},
+	{"swaks", "asks for the password at a terminal", "TestAcceptanceAuthSocket"},
+	{"kadmin:", "is typed into MIT's administration of a KDC", ""},
+	{"dsacls", "Windows", ""},
+	{"Set-ADUser", "Windows", ""},
+	{"ldbmodify", "Samba's own database, as root on a controller", ""},
+}
+
+// docExits are exit codes that are not 0, by how the command begins.
+var docExits = map[string]int{
+	"dirpost doctor":    2, // warnings: the certificate is for localhost
+	"dirpost dns check": 1, // nothing is published
+}
+
+// TestDocCommands runs every command of the pages as it stands there, but for the
+// names: example.com is corp.example. What a page takes for granted, a message in the
+// queue or a certificate of Alice, is there.
+func TestDocCommands(t *testing.T) {
+	t.Parallel()
+	d := newDocRunner(t)
+	used := map[string]bool{}
+	pages := docPages(t)
+	for _, page := range sortedKeys(pages) {
+		if page == "docs/manage-mailboxes.md" {
+			continue // TestDemo and TestDemoAD run it
+		}
+		for _, c := range commandsOf(blocksOf(page, pages[page])) {
+			i := slices.IndexFunc(notRunHere, func(e struct{ begins, why, test string }) bool { return strings.HasPrefix(c.text+" ", e.begins+" ") })
+			if i >= 0 {
+				used[notRunHere[i].begins] = true
+				continue
+			}
+			out, code := d.run(c.text)
+			want := 0
+			for begins, exit := range docExits {
+				if strings.HasPrefix(c.text, begins) {
+					want = exit
+				}
+			}
+			if code != want {
+				t.Errorf("%s:%d: %s\nexit %d, want %d: %s", c.page, c.line, c.text, code, want, out)
+			}
+		}
+	}
+	tests := testNames(t)
+	for _, e := range notRunHere {
+		if !used[e.begins] {
+			t.Errorf("no page says %q: it need not stand in the list", e.begins)
+		}
+		if e.test != "" && !tests[e.test] {
+			t.Errorf("%q: there is no %s", e.begins, e.test)
+		}
+	}
+}
+
+// testNames are the tests of this package, of all builds.
+func testNames(t *testing.T) map[string]bool {
+	t.Helper()
+	files, err := filepath.Glob("*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := map[string]bool{}
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`(?m)^func (Test\w+)\(`).FindAllSubmatch(b, -1) {
+			names[string(m[1])] = true
+		}
+	}
+	return names
+}
+
+func sortedKeys(m map[string]string) []string {
+	var keys []string
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// A docRunner runs commands beside a node that serves.
+type docRunner struct {
+	*system
+	work  string // directory in which they run
+	bin   string // wrappers of programs
+	dns   *testenv.DNSServer
+	token string
+}
+
+// newDocRunner makes the system that the pages speak of.
+func newDocRunner(t *testing.T) *docRunner {
+	t.Helper()
+	peer := testenv.SMTP(t, testenv.SMTPRefusal{Rcpt: func(string) error {
+		return &smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 7, 1}, Message: "not now"}
+	}}, nil)
+	dns, issuer := testenv.DNS(t), testenv.NewIssuer(t)
+	people := testenv.NewPeopleCA(t, pkix.Name{CommonName: "Corp people CA"})
+	s := newSystem(t, fmt.Sprintf(`smarthost = %q
+smarthost_tls = "none"
+resolvers = [%q]
+[auth.certificates]
+ca = [%q]
+[[auth.oauth]]
+issuer = %q
+audience = ["dirpost"]
+ca = %q
+claim = "directory_id"
+match = "id"
+`, peer.Addr, dns.Addr, people.CAFile, issuer.URL, issuer.CAFile))
+	s.change("[auth]\n", "domain = \"CORP\"\ntrusted = [\"certificate\"]\nmapping = { login = [\"uid\", \"uid:netbios\"], certificate = [\"userCertificate;binary:certificate\"] }\n[auth]\n")
+	s.change("url = ", fmt.Sprintf("owner_url = %q\nurl = ", strings.Replace(s.file.Database.URL, "dirpost_serve@", "postgres@", 1)))
+	d := &docRunner{system: s, work: filepath.Join(s.dir, "work"), bin: filepath.Join(s.dir, "bin"), dns: dns}
+	for _, dir := range []string{d.work, d.bin} {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	alice := people.Issue("alice", nil)
+	req := ldap.NewModifyRequest(s.person("alice"), nil)
+	req.Replace("userCertificate;binary", []string{string(alice.TLS.Leaf.Raw)})
+	if err := s.admin().Modify(req); err != nil {
+		t.Fatal(err)
+	}
+	s.start()
+	d.token = issuer.Token(map[string]any{"directory_id": s.uuid("alice"), "sub": "7"})
+	d.files(alice)
+	d.wrappers()
+	return d
+}
+
+// files writes what commands name.
+func (d *docRunner) files(alice testenv.Cert) {
+	d.t.Helper()
+	b, err := os.ReadFile(d.config)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	key, err := os.ReadFile(alice.KeyFile)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: alice.TLS.Leaf.Raw})
+	for name, text := range map[string]string{
+		"alice.pem": string(cert), "alice.key": string(key), "token.txt": d.token + "\n", "new.toml": string(b),
+		"leavers.ldif": "dn: " + d.person("yuki") + "\nchangetype: delete\n",
+		"change.ldif":  "dn: " + d.person("yuki") + "\nchangetype: modify\nreplace: description\ndescription: changed\n",
+	} {
+		if err := os.WriteFile(filepath.Join(d.work, name), []byte(text), 0o600); err != nil {
+			d.t.Fatal(err)
+		}
+	}
+	if err := os.MkdirAll(filepath.Join(d.dir, "etc", "tls"), 0o700); err != nil {
+		d.t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(d.dir, "etc", "tls", "key.pem"), key, 0o600); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// wrappers puts programs before those of the machine that do what an administrator
+// does by hand: passwords, the way to a server that has another name here.
+func (d *docRunner) wrappers() {
+	d.t.Helper()
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	database, err := url.Parse(d.file.Database.OwnerURL)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	host, port := database.Query().Get("host"), database.Query().Get("port")
+	if host == "" {
+		host, port = database.Hostname(), database.Port()
+	}
+	pg := fmt.Sprintf("export PGHOST='%s' PGPORT='%s' PGUSER=postgres; exec ", host, port)
+	for name, script := range map[string]string{
+		"dirpost":    asProgram + "=1 exec '" + os.Args[0] + "' \"$@\"",
+		"sudo":       "[ \"$1\" = -u ] && shift 2\nexec \"$@\"",
+		"make":       "exec " + testenv.Need(d.t, "make") + " -C '" + root + "' -n \"$@\"", // there is such a target, and what it needs
+		"psql":       pg + testenv.Need(d.t, "psql") + " -v ON_ERROR_STOP=1 \"$@\"",
+		"createdb":   pg + testenv.Need(d.t, "createdb") + " \"$@\"",
+		"journalctl": "exec cat '" + filepath.Join(d.dir, "log") + "'",
+		"curl": fmt.Sprintf("exec %s -sS --max-time 60 --insecure --connect-to mail.corp.example:443:%s --connect-to mail.corp.example:993:%s \"$@\"",
+			testenv.Need(d.t, "curl"), d.addr["https"], d.addr["imaps"]),
+		"ldapmodify": fmt.Sprintf("export LDAPTLS_CACERT='%s'\nfor a; do shift; if [ \"$a\" = -W ]; then set -- \"$@\" -w '%s'; else set -- \"$@\" \"$a\"; fi; done\nexec %s -x \"$@\"",
+			filepath.Join(d.dir, "ldap-ca.pem"), d.slapd.AdminPassword, testenv.Need(d.t, "ldapmodify")),
+	} {
+		if err := os.WriteFile(filepath.Join(d.bin, name), []byte("#!/bin/sh\n"+script+"\n"), 0o700); err != nil {
+			d.t.Fatal(err)
+		}
+	}
+}
+
+// queueID is a word that stands for one.
+var queueID = regexp.MustCompile(`\b(ID|0v5x2k8w3m1pq|72mjbnp265kqk)\b`)
+
+// here is a command with the names that hold here.
+func (d *docRunner) here(text string) string {
+	if strings.HasPrefix(text, "sudo -u postgres") {
+		return strings.ReplaceAll(text, "dirpost", fmt.Sprintf("docs%d_dirpost", os.Getpid()))
+	}
+	if queueID.MatchString(text) {
+		id := d.waiting()
+		if strings.Contains(text, "reject") || strings.Contains(text, "release") {
+			d.command(0, "queue", "hold", id)
+		}
+		text = queueID.ReplaceAllString(text, id)
+	}
+	return strings.NewReplacer(
+		"[NAME]", "corp", "TOKEN", d.token, "USER:", "alice@corp.example:",
+		"dc=example,dc=com", d.slapd.Base, "ldaps://ldap1.example.com", d.slapd.TLSURL, "ldaps://ldap.example.com", d.slapd.TLSURL,
+		"mail.example.com:993", d.addr["imaps"], "example.com", "corp.example", "example.org", "elsewhere.example",
+		"192.0.2.53", d.dns.Addr, "2026-11-24T09:30", time.Now().Format("2006-01-02T15:04"), "/etc/dirpost/", filepath.Join(d.dir, "etc")+"/",
+		"dirpost.toml", filepath.Base(d.config),
+	).Replace(text)
+}
+
+// waiting returns the queue id of a new message that the next hop does not take now.
+func (d *docRunner) waiting() string {
+	d.t.Helper()
+	if err := d.submit("alice", "alice@corp.example", []string{"later@elsewhere.example"}, "From: alice@corp.example\r\nSubject: later\r\n\r\nText.\r\n"); err != nil {
+		d.t.Fatal(err)
+	}
+	ids := regexp.MustCompile(`msg="message accepted" room=mta/intake queue_id=(\w+)`).FindAllStringSubmatch(d.logs.String(), -1)
+	return ids[len(ids)-1][1]
+}
+
+// run runs a command, a simple one of ours in this process, and returns what it says
+// and its exit code.
+func (d *docRunner) run(text string) (string, int) {
+	d.t.Helper()
+	text = d.here(text)
+	ctx, cancel := context.WithTimeout(d.t.Context(), 2*time.Minute)
+	defer cancel()
+	if words, err := shellWords(text); err == nil && words[0] == "dirpost" {
+		var out lockedBuffer
+		if slices.Contains(words, "--config") {
+			for i, w := range words {
+				if w == filepath.Base(d.config) {
+					words[i] = d.config
+				}
+			}
+		} else {
+			words = append(words, "--config", d.config)
+		}
+		for i, w := range words {
+			if w == "new.toml" || strings.HasSuffix(w, ".ldif") || strings.HasSuffix(w, "alice.pem") {
+				words[i] = filepath.Join(d.work, w)
+			}
+		}
+		code := run(ctx, words, streams{strings.NewReader(d.slapd.UserPassword + "\n"), &out, &out})
+		return out.String(), code
+	}
+	if err := os.WriteFile(filepath.Join(d.dir, "log"), []byte(d.logs.String()), 0o600); err != nil {
+		d.t.Fatal(err)
+	}
+	cmd := exec.CommandContext(ctx, "sh", "-ec", text)
+	cmd.Dir = d.work
+	cmd.Env = append(os.Environ(), "PATH="+d.bin+":"+os.Getenv("PATH"), "DIRPOST_CONFIG="+d.config)
+	out, err := cmd.CombinedOutput()
+	if cmd.ProcessState == nil {
+		d.t.Fatalf("%s: %v", text, err)
+	}
+	return string(out), cmd.ProcessState.ExitCode()
+}
