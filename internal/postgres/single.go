@@ -77,8 +77,9 @@ func (r *singleRow) Scan(dest ...any) error {
 	if err != nil {
 		return err
 	}
-	var q pgx.ExtendedQueryBuilder
-	if err := q.Build(conn.TypeMap(), sd, r.args); err != nil {
+	q := requests.Get().(*request)
+	defer q.release()
+	if err := q.build(conn.TypeMap(), sd, r.args); err != nil {
 		return fmt.Errorf("encode arguments: %w", err)
 	}
 	sock, over := conn.PgConn().Conn(), make(chan struct{})
@@ -92,14 +93,10 @@ func (r *singleRow) Scan(dest ...any) error {
 			sock.SetDeadline(time.Time{}) // it came too late
 		}
 	}()
-	wire := conn.PgConn().Frontend()
-	wire.SendBind(&pgproto3.Bind{PreparedStatement: sd.Name, ParameterFormatCodes: q.ParamFormats, Parameters: q.ParamValues, ResultFormatCodes: q.ResultFormats})
-	wire.SendExecute(&pgproto3.Execute{})
-	wire.SendSync(&pgproto3.Sync{})
-	if err := wire.Flush(); err != nil {
+	if _, err := sock.Write(q.buf); err != nil {
 		return r.broken(err)
 	}
-	return r.answer(sd, q.ResultFormats, dest)
+	return r.answer(sd, q.formats, dest)
 }
 
 // longAgo is a deadline that has passed.
