@@ -318,3 +318,22 @@ func BenchmarkEncode(b *testing.B) {
 		})
 	}
 }
+
+// A body that was returned is nobody else's: not the next writer's, which gets the
+// buffer, whether the octets could be compressed or not.
+func TestBodyIsKept(t *testing.T) {
+	t.Parallel()
+	s := blob.New(testenv.Database(t))
+	for _, noise := range []bool{false, true} {
+		for _, size := range []int{1, 300, 4000, blob.SmallBody, blob.SmallBody + 1} {
+			want := octets(size, 1, noise)
+			body := write(t, s, want, false)
+			for seed := range uint64(8) {
+				write(t, s, octets(size, 2+seed, true), false)
+			}
+			if !bytes.Equal(read(t, s, body), want) {
+				t.Errorf("%d octets, noise %v: changed by a later body", size, noise)
+			}
+		}
+	}
+}

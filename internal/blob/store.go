@@ -34,6 +34,7 @@ type Store struct {
 	encoder *zstd.Encoder
 	decoder *zstd.Decoder
 	buffers sync.Pool // *[]byte for a chunk, encoded or not
+	small   sync.Pool // *[]byte for a small body
 }
 
 // New returns the Store on db.
@@ -56,6 +57,7 @@ func New(db *postgres.DB) *Store {
 	}
 	s := &Store{db: db, encoder: encoder, decoder: decoder}
 	s.buffers.New = func() any { b := make([]byte, 0, s2.MaxEncodedLen(ChunkSize)); return &b }
+	s.small.New = func() any { b := make([]byte, 0, SmallBody); return &b }
 	return s
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"sync"
 
 	"dirpost/internal/postgres"
 )
@@ -20,7 +21,8 @@ type Writer struct {
 	store *Store
 	ctx   context.Context // of the SMTP transaction: io.Writer has none
 	buf   []byte          // the chunk that fills
-	large *[]byte         // what buf is from, once it came from the pool
+	room  *[]byte         // what buf is from
+	pool  *sync.Pool      // what room is from
 	hash  hash.Hash
 	size  int64
 	lines int64
@@ -60,14 +62,20 @@ func (w *Writer) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// reserve makes room for n more octets, or for a whole chunk, from the pool,
-// once the body is large.
+// reserve makes room for n more octets, or for a whole chunk once the body is not
+// small.
 func (w *Writer) reserve(n int) {
-	if w.large != nil || len(w.buf)+n <= max(cap(w.buf), SmallBody) {
+	pool := &w.store.small
+	if len(w.buf)+n > SmallBody {
+		pool = &w.store.buffers
+	}
+	if pool == w.pool || w.pool == &w.store.buffers {
 		return
 	}
-	w.large = w.store.buffers.Get().(*[]byte)
-	w.buf = append((*w.large)[:0], w.buf...)
+	room := pool.Get().(*[]byte)
+	buf := append((*room)[:0], w.buf...)
+	w.release()
+	w.buf, w.room, w.pool = buf, room, pool
 }
 
 const (
@@ -116,10 +124,7 @@ func (w *Writer) Finish(ctx context.Context, needBlob bool) (Body, error) {
 		defer w.store.buffers.Put(scratch)
 		data, codec := w.store.compress(w.buf, *scratch)
 		if b.Size <= SmallBody && !needBlob {
-			b.Inline, b.Codec = data, codec
-			if codec != CodecRaw || w.large != nil { // the buffer goes back
-				b.Inline = bytes.Clone(data)
-			}
+			b.Inline, b.Codec = bytes.Clone(data), codec // the buffers go back
 			return b, nil
 		}
 		id, err := w.store.put(ctx, w.store.newID(), b.Hash, b.Size, codec, nonNil(data))
@@ -157,9 +162,9 @@ func (w *Writer) Abort() {
 
 // release gives the buffer back.
 func (w *Writer) release() {
-	if w.large != nil {
-		*w.large = w.buf[:0]
-		w.store.buffers.Put(w.large)
+	if w.room != nil {
+		*w.room = w.buf[:0]
+		w.pool.Put(w.room)
 	}
-	w.buf, w.large = nil, nil
+	w.buf, w.room, w.pool = nil, nil, nil
 }

@@ -122,7 +122,7 @@ const maxHops = 100
 type plan struct {
 	content    store.Content
 	deliveries []store.Delivery
-	recipients map[store.AccountID]directory.LocalRecipient
+	recipients map[store.AccountID]*directory.LocalRecipient
 	lists      lists
 	out        []*outgoing // what goes into the queue
 	questions  []*question // to moderators, about rows of out
@@ -190,7 +190,7 @@ func (p *plan) messages(d *Door) {
 // plan asks the agent about each recipient of ours and lists the rest for the
 // queue. A recipient whose plan cannot be made now becomes a queue row.
 func (t *Transaction) plan(ctx context.Context, exp directory.Expansion, parsed *message.Parsed) *plan {
-	p := &plan{recipients: make(map[store.AccountID]directory.LocalRecipient, len(exp.Local)), env: t.env, client: t.client,
+	p := &plan{recipients: make(map[store.AccountID]*directory.LocalRecipient, len(exp.Local)), env: t.env, client: t.client,
 		lists: lists{snap: t.snap, env: &t.env, header: parsed.Header}, has8Bit: parsed.Defects&message.Defect8Bit != 0, ours: t.ours, fromQueue: t.queued, times: times{began: t.began}}
 	if t.sender != nil && t.door.cfg.Authors {
 		p.author = string(t.sender.Key)
@@ -198,27 +198,28 @@ func (t *Transaction) plan(ctx context.Context, exp directory.Expansion, parsed 
 	// The reverse-path as the sender gave it, whatever lists make of it: a copy
 	// by a list and one that was addressed to the person are the same message.
 	repeat := repeatKey(t.env.ReversePath, parsed.Header)
-	for _, r := range exp.Local {
+	for i := range exp.Local {
+		r := &exp.Local[i]
 		l := p.lists.of(r.List)
 		if t.overQuota {
 			r.Quota = 0
 		}
 		if len(p.deliveries) >= t.door.cfg.InTransaction || t.reportsSuccess(r.Recipient) {
-			p.queue(l, localRow(r))
+			p.queue(l, localRow(*r))
 			continue
 		}
 		var d store.Delivery
 		err := t.door.guard(ctx, t.queue, func() (err error) {
-			d, err = t.door.Planner.Plan(ctx, r, parsed)
+			d, err = t.door.Planner.Plan(ctx, *r, parsed)
 			return err
 		})
 		if err != nil {
 			t.door.Log.WarnContext(ctx, "plan failed, recipient queued", "queue_id", t.queue.String(), "to", r.Recipient.Address.String(), "err", err)
-			p.queue(l, localRow(r))
+			p.queue(l, localRow(*r))
 			continue
 		}
 		d.Repeat = repeat
-		d.Prepend = append(copyFields(l.reversePath(t.env.ReversePath), mailboxAddress(r)), l.lines()...)
+		d.Prepend = append(copyFields(l.reversePath(t.env.ReversePath), mailboxAddress(*r)), l.lines()...)
 		p.deliveries = append(p.deliveries, d)
 		p.recipients[d.Account.ID] = r
 	}
@@ -451,7 +452,7 @@ func (d *Door) postpone(ctx context.Context, p *plan, cause error) error {
 			continue
 		}
 		r := p.recipients[del.Account.ID]
-		p.queue(p.lists.of(r.List), localRow(r))
+		p.queue(p.lists.of(r.List), localRow(*r))
 	}
 	if isFull && len(rest) == len(p.deliveries) {
 		return cause
