@@ -27,7 +27,7 @@ func (s *Snapshot) named(dir, name string) *Entry {
 	var own, other *Entry
 	var nOwn, nOther int
 	for _, c := range s.candidates(byDN, name) {
-		e := mustUnpack(c.node.packed)
+		e := s.entry(c)
 		switch {
 		case !e.has(byDN, name):
 		case e.Directory == dir:

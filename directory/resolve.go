@@ -124,7 +124,7 @@ func (s *Snapshot) holder(name string) (*Entry, []Key) {
 	var first *Entry
 	var all []*Entry
 	for _, c := range s.candidates(byAddress, name) {
-		e := mustUnpack(c.node.packed)
+		e := s.entry(c)
 		switch {
 		case !e.has(byAddress, name):
 		case first == nil:
@@ -177,7 +177,7 @@ func (s *Snapshot) last(name string) (*Entry, []Key) {
 	var best []*Entry
 	var at time.Time // when best lost it
 	for _, c := range s.candidates(byFormer, name) {
-		e := mustUnpack(c.node.packed)
+		e := s.entry(c)
 		when, ok := s.lost(e, name, now)
 		switch {
 		case !ok:

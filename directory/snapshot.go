@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"dirpost/internal/envelope"
 )
@@ -27,6 +28,7 @@ type Snapshot struct {
 	fresh    *freshness // nil: never stale
 	seed     maphash.Seed
 	shards   *[256]*[256]shard
+	recent   *recent // shared with the snapshots before and after
 	count    int
 
 	confirmed Confirmed // domains that may take mail, with Rules.Confirm
@@ -71,6 +73,28 @@ type slot struct {
 
 type node struct{ packed string }
 
+// recent are entries that were unpacked last, by hash: a message asks for the same
+// people several times, at RCPT, to plan it and to log it. What an entry says is in
+// what it was unpacked from, so that nothing here can be out of date.
+type recent [256]atomic.Pointer[Entry]
+
+// maxRecent is the most that a packed entry has which is kept unpacked, in octets:
+// 256 large groups would be much memory for little.
+const maxRecent = 4 << 10
+
+// entry unpacks what is in a slot. Others may have the same one: nobody writes to it.
+func (s *Snapshot) entry(c slot) *Entry {
+	place := &s.recent[byte(c.hash)]
+	if e := place.Load(); e != nil && e.packed == c.node.packed {
+		return e
+	}
+	e := mustUnpack(c.node.packed)
+	if len(e.packed) <= maxRecent {
+		place.Store(e)
+	}
+	return e
+}
+
 // NewSnapshot returns a snapshot of these entries for our domains, with the
 // default rules. It is complete and never grows stale.
 func NewSnapshot(domains []string, entries []*Entry) *Snapshot {
@@ -95,6 +119,7 @@ func newSnapshot(rules *Rules) *Snapshot {
 		policies:  compilePolicies(rules.Policies),
 		seed:      maphash.MakeSeed(),
 		shards:    new([256]*[256]shard),
+		recent:    new(recent),
 		domainsOf: map[Key][]string{},
 		primaries: map[string]int{},
 		found:     &findings{},
@@ -415,7 +440,7 @@ func (s *Snapshot) find(i index, name string) (*node, bool) {
 func (s *Snapshot) all(i index, name string) []*Entry {
 	var found []*Entry
 	for _, c := range s.candidates(i, name) {
-		if e := mustUnpack(c.node.packed); e.has(i, name) {
+		if e := s.entry(c); e.has(i, name) {
 			found = append(found, e)
 		}
 	}
@@ -438,7 +463,7 @@ func (s *Snapshot) first(i index, name string) *Entry {
 func (s *Snapshot) only(i index, name string) *Entry {
 	var found *Entry
 	for _, c := range s.candidates(i, name) {
-		if e := mustUnpack(c.node.packed); e.has(i, name) {
+		if e := s.entry(c); e.has(i, name) {
 			if found != nil {
 				return nil
 			}

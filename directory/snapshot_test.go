@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
+
+	"dirpost/internal/envelope"
 )
 
 func TestPack(t *testing.T) {
@@ -292,5 +295,33 @@ func TestFoldLogin(t *testing.T) {
 		if got := FoldLogin(in); got != want {
 			t.Errorf("FoldLogin(%q) = %q, want %q", in, got, want)
 		}
+	}
+}
+
+// An entry is unpacked once while it stays as it is, and a change is seen at once in
+// the snapshots after it, and in no snapshot before.
+func TestUnpackedOnce(t *testing.T) {
+	at := envelope.Address{Local: "ann", Domain: "corp.example"}
+	of := func(name string) *Entry {
+		return &Entry{Key: "k1", Kind: KindPerson, DisplayName: name, Primary: at, DN: "uid=ann"}
+	}
+	before := NewSnapshot([]string{"corp.example"}, []*Entry{of("Ann")})
+	if before.ByAddress(at) != before.ByAddress(at) {
+		t.Error("unpacked twice")
+	}
+	after := before.with(2, []Change{{Key: "k1", Entry: of("Ann Lee")}})
+	for range 2 {
+		if got := after.ByAddress(at).DisplayName; got != "Ann Lee" {
+			t.Errorf("after the change: %q", got)
+		}
+		if got := before.ByAddress(at).DisplayName; got != "Ann" {
+			t.Errorf("before the change: %q", got)
+		}
+	}
+	group := of("Everybody")
+	group.Members = slices.Repeat([]string{"uid=somebody,ou=people,dc=corp,dc=example"}, 1000)
+	large := after.with(3, []Change{{Key: "k1", Entry: group}})
+	if large.ByAddress(at) == large.ByAddress(at) {
+		t.Error("a large group is kept unpacked")
 	}
 }
