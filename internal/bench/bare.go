@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,6 +33,9 @@ func (b *bench) bare() error {
 			{sessions: 8, messages: 2000, size: 4096, rcpts: 1},
 			{sessions: 32, messages: 2000, size: 4096, rcpts: 1},
 		} {
+			if !strings.Contains(fmt.Sprintf("%d sessions, %v", l.sessions, l.way), b.match) {
+				continue
+			}
 			l.messages = max(l.sessions, int(float64(l.messages)*b.factor))
 			l.users, l.first = b.users, 1
 			if err := b.bareCells(t, l); err != nil {

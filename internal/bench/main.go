@@ -17,7 +17,7 @@ func main() {
 	idles := flag.Int("idle", 1000, "idle sessions")
 	grown := flag.Int("grow", 100_000, "messages that the grown mailbox holds")
 	factor := flag.Float64("messages", 1, "scale of the number of messages")
-	match := flag.String("match", "", "run only inbound cells whose label contains this")
+	match := flag.String("match", "", "run only cells of inbound and bare whose label contains this, say 1 sessions, pipelined")
 	sink := flag.String("sink", "", "HOST:PORT of the outside that the targets send to; without it relaying is not measured")
 	flag.Parse()
 	if err := run(flag.Args(), *only, bench{rounds: *rounds, users: *users, idle: *idles, grown: *grown, factor: *factor, match: *match, sink: *sink}); err != nil {
