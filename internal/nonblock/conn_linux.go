@@ -31,7 +31,7 @@ func Conn(c net.Conn) net.Conn {
 		return c // closed: its own errors say so
 	}
 	w := &conn{Conn: c, raw: raw}
-	w.in.try, w.out.try = w.in.read, w.out.write
+	w.in.try, w.in.now, w.out.try = w.in.read, w.in.readNow, w.out.write
 	return w
 }
 
@@ -49,6 +49,7 @@ type transfer struct {
 	n   int
 	err syscall.Errno
 	try func(fd uintptr) bool // read or write, made once
+	now func(fd uintptr) bool // likewise readNow
 }
 
 // SyscallConn implements syscall.Conn.
@@ -110,6 +111,14 @@ func (c *conn) failed(op string, err syscall.Errno) error {
 
 func (t *transfer) read(fd uintptr) bool { return t.call(syscall.SYS_READ, fd) }
 
+// readNow is read for once: it never has to be called again.
+func (t *transfer) readNow(fd uintptr) bool {
+	if n, _, err := syscall.RawSyscall(syscall.SYS_READ, fd, uintptr(unsafe.Pointer(unsafe.SliceData(t.p))), uintptr(len(t.p))); err == 0 {
+		t.n = int(n)
+	}
+	return true
+}
+
 func (t *transfer) write(fd uintptr) bool { return t.call(syscall.SYS_WRITE, fd) }
 
 // call makes one system call on p. It reports false when the socket is not ready:
@@ -129,6 +138,26 @@ func (t *transfer) call(number, fd uintptr) bool {
 		}
 		return true
 	}
+}
+
+// ReadNow reads what has come on c, into p, and does not wait: 0 when that is nothing
+// yet, or when only Read can say what there is: the end, an error, or anything at all
+// where c is no connection of this package, as with TLS.
+func ReadNow(c net.Conn, p []byte) int {
+	w, ok := c.(*conn)
+	if !ok || len(p) == 0 {
+		return 0
+	}
+	t := &w.in
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.p, t.n = p[:min(len(p), maxStep)], 0
+	err := w.raw.Read(t.now)
+	t.p = nil
+	if err != nil {
+		return 0
+	}
+	return t.n
 }
 
 // IsQuiet reports whether c, which nobody uses, is open and has nothing to read. What

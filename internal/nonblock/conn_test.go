@@ -176,3 +176,44 @@ func waitFor(t *testing.T, done func() bool) {
 		}
 	}
 }
+
+// ReadNow takes what is there, and leaves it to Read to wait and to fail.
+func TestReadNow(t *testing.T) {
+	t.Parallel()
+	for _, network := range []string{"tcp", "unix"} {
+		client, server := pair(t, network)
+		c := Conn(server)
+		buf := make([]byte, 10)
+		if n := ReadNow(c, buf); n != 0 {
+			t.Errorf("%s: %d octets of nothing", network, n)
+		}
+		if n := ReadNow(c, nil); n != 0 {
+			t.Errorf("%s: %d octets into nothing", network, n)
+		}
+		io.WriteString(client, "hello, world")
+		if _, err := io.ReadFull(c, buf[:1]); err != nil { // now all of it is there
+			t.Fatal(err)
+		}
+		if n := ReadNow(c, buf); n != 10 || string(buf) != "ello, worl" {
+			t.Errorf("%s: %d octets %q", network, n, buf[:n])
+		}
+		c.SetReadDeadline(time.Unix(1, 0))
+		if n := ReadNow(c, buf); n != 0 {
+			t.Errorf("%s: %d octets after the deadline", network, n)
+		}
+		c.SetReadDeadline(time.Time{})
+		if n, err := c.Read(buf); n != 1 || err != nil {
+			t.Errorf("%s: rest %d %v", network, n, err)
+		}
+		client.Close()
+		if n := ReadNow(c, buf); n != 0 {
+			t.Errorf("%s: %d octets after the end", network, n)
+		}
+		if _, err := c.Read(buf); err != io.EOF {
+			t.Errorf("%s: end: %v", network, err)
+		}
+		if n := ReadNow(server, buf); n != 0 {
+			t.Errorf("%s: %d octets of a connection that is not ours", network, n)
+		}
+	}
+}
