@@ -336,7 +336,7 @@ func TestKerberosConfig(t *testing.T) {
 	}{
 		{KerberosSection{}, ""},
 		{KerberosSection{Enabled: &yes}, "there is no key"},
-		{KerberosSection{Enabled: &yes, Keytab: Secret{"file:/etc/krb5.keytab"}}, ""},
+		{KerberosSection{Enabled: &yes, Keytab: Secret{ref: "file:/etc/krb5.keytab"}}, ""},
 		{KerberosSection{Realm: []RealmSection{{Name: "CORP.EXAMPLE", Login: "name", Directory: "corp"}}}, ""},
 		{KerberosSection{Realm: []RealmSection{{Name: "CORP.EXAMPLE", Login: "name", Directory: "hq"}}}, "[directory.hq]"},
 		{KerberosSection{Realm: []RealmSection{{Name: "CORP.EXAMPLE", Login: "uid"}}}, `want "name", "upn" or "@DOMAIN"`},
@@ -353,7 +353,7 @@ func TestKerberosConfig(t *testing.T) {
 	if err := os.WriteFile(weak, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := (KerberosSection{Keytab: Secret{"file:" + weak}}).checkTicketKeytab(); err == nil || !strings.Contains(err.Error(), "no AES key") {
+	if err := (KerberosSection{Keytab: Secret{ref: "file:" + weak}}).checkTicketKeytab(); err == nil || !strings.Contains(err.Error(), "no AES key") {
 		t.Errorf("RC4 alone: %v", err)
 	}
 }

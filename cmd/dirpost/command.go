@@ -22,8 +22,8 @@ POP3 for the people of an LDAP directory or Active Directory, kept in PostgreSQL
 Start with 'dirpost demo': a complete system with a company in it, on this
 machine, in a few seconds, leaving nothing behind.
 
-For your own: 'dirpost config example > dirpost.toml', edit it, 'dirpost config
-check', 'dirpost migrate', 'dirpost serve', 'dirpost directory check --accept'.`,
+For your own: 'dirpost setup' asks five questions, tries each answer, and makes a
+server of them.`,
 		Version:       version(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -39,6 +39,7 @@ check', 'dirpost migrate', 'dirpost serve', 'dirpost directory check --accept'.`
 	root.AddCommand(
 		demoCommand(std),
 		serveCommand(path, std),
+		setupCommand(path, std),
 		migrateCommand(path, std),
 		configCommand(path, std),
 		queueCommand(path, std),

@@ -293,9 +293,21 @@ func readConfig(path string) (*File, error) {
 	return f, nil
 }
 
-// parseConfig decodes and checks the text of a configuration. A key that does
-// not exist is an error: a misspelt limit is no limit.
+// parseConfig decodes and checks the text of a configuration.
 func parseConfig(b []byte) (*File, error) {
+	f, err := decodeConfig(b)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.validate(); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// decodeConfig decodes the text of a configuration that may not be complete yet. A key
+// that does not exist is an error: a misspelt limit is no limit.
+func decodeConfig(b []byte) (*File, error) {
 	f := defaults()
 	dec := toml.NewDecoder(bytes.NewReader(b)).DisallowUnknownFields()
 	err := dec.Decode(f)
@@ -316,9 +328,6 @@ func parseConfig(b []byte) (*File, error) {
 		}
 		return nil, fmt.Errorf("line %d: %s", line, strings.TrimPrefix(syntax.Error(), "toml: "))
 	case err != nil:
-		return nil, err
-	}
-	if err := f.validate(); err != nil {
 		return nil, err
 	}
 	return f, nil

@@ -134,12 +134,12 @@ func TestSecret(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("CREDENTIALS_DIRECTORY", dir)
-	for _, s := range []Secret{{"file:" + path}, {"credential:secret"}} {
+	for _, s := range []Secret{{ref: "file:" + path}, {ref: "credential:secret"}} {
 		if v, err := s.Resolve(); v != "s3cret" || err != nil {
 			t.Errorf("%s: %q, %v", s, v, err)
 		}
 	}
-	for _, s := range []Secret{{"file:/nowhere"}, {"credential:nothing"}, {"credential:../secret"}} {
+	for _, s := range []Secret{{ref: "file:/nowhere"}, {ref: "credential:nothing"}, {ref: "credential:../secret"}} {
 		if v, err := s.Resolve(); err == nil {
 			t.Errorf("%s gives %q", s, v)
 		}
@@ -147,7 +147,7 @@ func TestSecret(t *testing.T) {
 	if err := os.Chmod(path, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := (Secret{"file:" + path}).Resolve(); err == nil {
+	if _, err := (Secret{ref: "file:" + path}).Resolve(); err == nil {
 		t.Error("a secret that everybody may read is taken")
 	}
 }

@@ -205,9 +205,9 @@ func printZone(w io.Writer, all []dnsRecord, addresses int) {
 // printTable prints records as a table for people who have a form to fill in.
 func printTable(w io.Writer, all []dnsRecord) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "NAME\tTYPE\tVALUE\tNEED\tWHY")
+	fmt.Fprintln(t, "NAME\tTYPE\tNEED\tWHY\tVALUE")
 	for _, r := range all {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", r.Name, r.Type, r.Data, r.Need, r.Why)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", r.Name, r.Type, r.Need, r.Why, r.Data)
 	}
 	return t.Flush()
 }

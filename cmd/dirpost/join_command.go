@@ -85,7 +85,7 @@ func adminFlags(c *cobra.Command, f *joinFlags) {
 // joinWith joins, or takes a keytab.
 func joinWith(ctx context.Context, c *cobra.Command, m *join.Member, f joinFlags, r join.Request, domain, keytab, principal string, std streams) (*join.Stored, error) {
 	if keytab != "" {
-		b, err := Secret{"file:" + keytab}.ResolveBytes()
+		b, err := Secret{ref: "file:" + keytab}.ResolveBytes()
 		if err != nil {
 			return nil, err
 		}
@@ -329,7 +329,7 @@ func joinKeytabCommand(path *string, f *joinFlags, std streams) *cobra.Command {
 // first line of the input.
 func readPassword(ctx context.Context, prompt, file string, std streams) (string, error) {
 	if file != "" && file != "-" {
-		return Secret{"file:" + file}.Resolve()
+		return Secret{ref: "file:" + file}.Resolve()
 	}
 	if file == "" && isTerminal(std.in) {
 		return askSecret(ctx, prompt, std)

@@ -82,7 +82,10 @@ func (l *Limit) UnmarshalText(b []byte) error {
 // A Secret says where a secret is: "file:PATH" or "credential:NAME", a
 // credential of the service manager (systemd.exec(5), LoadCredential=). It is
 // no secret itself.
-type Secret struct{ ref string }
+type Secret struct {
+	ref  string
+	held []byte // what stands there, while it is not written yet; nil: look
+}
 
 // String returns the reference.
 func (s Secret) String() string { return s.ref }
@@ -117,6 +120,9 @@ func (s Secret) Resolve() (string, error) {
 func (s Secret) ResolveBytes() ([]byte, error) {
 	if s.ref == "" {
 		return nil, nil
+	}
+	if s.held != nil {
+		return s.held, nil
 	}
 	path, ok := strings.CutPrefix(s.ref, "file:")
 	if !ok {
