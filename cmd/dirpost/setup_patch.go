@@ -75,6 +75,9 @@ func element(part string) int {
 
 // apply makes the edit in a decoded document, which it does not keep.
 func (e tomlEdit) apply(doc map[string]any) (want map[string]any, changed bool, err error) {
+	if !utf8.ValidString(e.name()) {
+		return nil, false, errors.New("is no UTF-8")
+	}
 	var value any
 	if e.value != nil {
 		// As the decoder has it.
