@@ -212,7 +212,7 @@ func TestSetupJoins(t *testing.T) {
 	_, errs = s.setup(1, "--answers", s.answersFile())
 	contains(t, errs, "it can be read, but nobody could log in: ", "certificate signed by unknown authority", "let ca name a file")
 	s.answers["directory.ca"] = fmt.Sprintf("%q", s.secret("ca.pem", ad.CA))
-	out, errs := s.setup(0, "--answers", s.answersFile(), "--dry-run")
+	out, _ := s.setup(0, "--answers", s.answersFile(), "--dry-run")
 	contains(t, out, "make the computer account SETUP$ in corp.example")
 	out, errs = s.setup(0, "--answers", s.answersFile())
 	if errs != "" || strings.Contains(out, ad.AdminPassword) {
