@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"dirpost/auth/apppassword"
-	"dirpost/directory/ldap"
 	"dirpost/internal/envelope"
 	"dirpost/mda"
 	"dirpost/mta/intake"
@@ -45,6 +44,7 @@ type File struct {
 	MDA       MDASection                  `toml:"mda"`
 	MRA       MRASection                  `toml:"mra"`
 	Log       LogSection                  `toml:"log"`
+	System    SystemSection               `toml:"system"`
 
 	Web        WebSection        `toml:"web"`
 	ACME       ACMESection       `toml:"acme"`
@@ -468,6 +468,9 @@ func (f *File) validate() error {
 	if _, err := f.Web.metricsClients(); err != nil {
 		bad("web.metrics_clients", "%v", err)
 	}
+	if err := f.System.validate(); err != nil {
+		errs = append(errs, err)
+	}
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, f.Log.Level) {
 		bad("log.level", "%q is none of debug, info, warn, error", f.Log.Level)
 	}
@@ -574,22 +577,12 @@ func (f *File) roles(flag []string) ([]string, error) {
 // checkFiles checks what the configuration refers to: secrets and certificates.
 func (f *File) checkFiles() error {
 	var errs []error
-	secrets := []Secret{f.Server.SealingKey, f.MTA.SmarthostPassword, f.Auth.Kerberos.Keytab, f.ACME.MACKey}
-	for _, d := range f.Directory {
-		secrets = append(secrets, d.BindPassword)
-		if d.Bind == ldap.BindGSSAPI {
-			secrets = append(secrets, d.Keytab)
-		}
-	}
-	for _, o := range f.Auth.OAuth {
-		secrets = append(secrets, o.ClientSecret)
-	}
 	if f.Telemetry.Endpoint != "" {
 		if _, err := f.Telemetry.read(); err != nil {
 			errs = append(errs, err)
 		}
 	}
-	for _, s := range secrets {
+	for _, s := range f.secrets() {
 		if _, err := s.Resolve(); err != nil {
 			errs = append(errs, err)
 		}

@@ -91,6 +91,7 @@ type demo struct {
 	password string // of all people
 	secrets  demoSecrets
 	children *demoChildren
+	confined bool // the process is ours, and may give up rights
 
 	directory demoDirectory
 }
@@ -108,7 +109,7 @@ func runDemo(ctx context.Context, o demoOptions, std streams) (err error) {
 	if o.dir, err = filepath.Abs(o.dir); err != nil {
 		return err
 	}
-	d := &demo{demoOptions: o, out: std.out, start: time.Now()}
+	d := &demo{demoOptions: o, out: std.out, start: time.Now(), confined: std.ours()}
 	d.directory = demoSlapd{d}
 	if o.ad {
 		d.directory = demoAD{d}

@@ -53,6 +53,12 @@ func (d *demo) serve(ctx context.Context, listeners opened) error {
 	defer signal.Stop(hup)
 	answers := make(chan *node, 1)
 	s := &server{path: d.path("dirpost.toml"), sockets: newSockets(listeners), log: log, control: control, ready: func(n *node) { answers <- n }}
+	if d.confined {
+		s.writes = []string{d.dir} // demo.env, and a lost socket
+		if err := s.confine(ctx, f); err != nil {
+			return err
+		}
+	}
 	ended := make(chan error, 1)
 	go func() { ended <- s.run(ctx, f, hup) }()
 	select {

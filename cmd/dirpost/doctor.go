@@ -196,19 +196,24 @@ func (d DirectorySection) hint() string {
 	return "are urls, ca, bind_dn and bind_password right?"
 }
 
+// here is how a listener is reached from its own host.
+func (l *ListenerSection) here() string {
+	host, port, err := net.SplitHostPort(l.Address)
+	if err != nil {
+		return l.Address // said by the configuration
+	}
+	if host == "" || host == "0.0.0.0" || host == "::" {
+		host = "localhost"
+	}
+	return net.JoinHostPort(host, port)
+}
+
 // listeners knocks at the ports of this node.
 func (d *doctor) listeners(ctx context.Context) {
 	closed := 0
 	for _, l := range d.file.Listener {
-		host, port, err := net.SplitHostPort(l.Address)
-		if err != nil {
-			continue // said by the configuration
-		}
-		if host == "" || host == "0.0.0.0" || host == "::" {
-			host = "localhost"
-		}
 		dialer := net.Dialer{Timeout: 5 * time.Second}
-		conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(host, port))
+		conn, err := dialer.DialContext(ctx, "tcp", l.here())
 		if err != nil {
 			d.warn("listener", "is 'dirpost serve' running here, with the role "+protocols[l.Protocol]+"?", "%s on %s does not answer: %v", l.Protocol, l.Address, err)
 			closed++

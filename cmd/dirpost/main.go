@@ -25,6 +25,10 @@ type streams struct {
 	out, err io.Writer
 }
 
+// ours reports whether the streams are those of the process: then the command has
+// the process for itself, and may give up rights of it.
+func (s streams) ours() bool { return s.err == os.Stderr }
+
 // run runs one command line and returns the exit code. The name the program was
 // called by chooses among dirpost, sendmail and mailq.
 func run(ctx context.Context, args []string, std streams) int {

@@ -160,7 +160,12 @@ func (n *node) has(roles ...string) bool {
 
 func (n *node) register(all ...prometheus.Collector) { n.metrics.MustRegister(all...) }
 
+// buildTLS reads the certificates. A node without a port that uses them has no
+// business with their keys.
 func (n *node) buildTLS(ctx context.Context) (err error) {
+	if !n.usesTLS() {
+		return nil
+	}
 	if n.acme, err = n.buildACME(ctx); err != nil {
 		return err
 	}
@@ -179,6 +184,14 @@ func (n *node) buildTLS(ctx context.Context) (err error) {
 	n.register(n.tls.Collectors()...)
 	n.back = append(n.back, part{"certificates", n.tls.Run})
 	return nil
+}
+
+// usesTLS reports whether a listener of a role of ours uses certificates; what is
+// signed for clients that set themselves up does too.
+func (n *node) usesTLS() bool {
+	return slices.ContainsFunc(n.file.Listener, func(l ListenerSection) bool {
+		return n.has(protocols[l.Protocol]) && l.Protocol != "lmtp" && (l.TLS != "off" || l.Protocol == "http")
+	})
 }
 
 // reloadCertificates reads the certificate files again.

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -96,6 +97,53 @@ func TestRoles(t *testing.T) {
 	f := *s.file
 	if _, err := f.roles([]string{"mx", "smtp"}); err == nil {
 		t.Error("smtp is taken for a role")
+	}
+}
+
+// TestRoleSecrets: a node opens the secrets that its role needs and no others.
+func TestRoleSecrets(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, "smarthost = \"127.0.0.1:9\"\nsmarthost_tls = \"none\"\nsmarthost_user = \"us\"\nsmarthost_password = \"file:/SMARTHOST\"")
+	smarthost := filepath.Join(s.dir, "smarthost")
+	if err := os.WriteFile(smarthost, []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.change("file:/SMARTHOST", "file:"+smarthost)
+	secrets := map[string]string{"directory's account": filepath.Join(s.dir, "ldap"), "sealing key": filepath.Join(s.dir, "sealing"), "smarthost's account": smarthost, "certificate's key": s.cert.KeyFile}
+	needs := map[string][]string{
+		roleMX:        {"certificate's key"},
+		roleMSA:       {"certificate's key", "sealing key"}, // signs
+		roleIMAP:      {"certificate's key"},
+		rolePOP:       {"certificate's key"},
+		roleHTTP:      {"certificate's key", "sealing key"}, // second factors
+		roleQueue:     {"sealing key", "smarthost's account"},
+		roleDirectory: {"directory's account"},
+	}
+	socks := newSockets(nil)
+	defer socks.close()
+	starts := func(role string) error {
+		n, err := newNode(t.Context(), s.file, []string{role}, socks, testLog(t))
+		if err == nil {
+			n.close()
+		}
+		return err
+	}
+	for _, role := range allRoles {
+		if err := starts(role); err != nil {
+			t.Errorf("%s: %v", role, err)
+		}
+		for name, path := range secrets {
+			if err := os.Rename(path, path+".away"); err != nil {
+				t.Fatal(err)
+			}
+			err := starts(role)
+			if want := slices.Contains(needs[role], name); (err != nil) != want {
+				t.Errorf("%s without the %s: %v, and that it needs it is %t", role, name, err, want)
+			}
+			if err := os.Rename(path+".away", path); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }
 

@@ -47,6 +47,11 @@ told, what they were doing is finished.`,
 				return err
 			}
 			s := &server{path: *path, roles: roles, sockets: newSockets(open), log: log, control: control, notify: notifySystemd}
+			if std.ours() {
+				if err := s.confine(c.Context(), f); err != nil {
+					return err
+				}
+			}
 			return s.run(c.Context(), f, hup)
 		},
 	}
@@ -78,6 +83,9 @@ type server struct {
 	control *logging.Control
 	ready   func(*node)        // called when the first node answers; may be nil
 	notify  func(state string) // tells who has started the process how it does; may be nil
+
+	writes   []string // directories that the process writes in besides, see confine
+	landlock int      // the version of Landlock in force, 0 for none
 }
 
 // run runs nodes until ctx ends or one fails. At a reload the next node is built
@@ -107,7 +115,7 @@ func (s *server) run(ctx context.Context, f *File, reload <-chan os.Signal) erro
 		case <-reload:
 			next, err := s.reload(ctx, n)
 			if err != nil {
-				s.log.ErrorContext(ctx, "configuration not reloaded, the old one stays", "err", err)
+				s.log.ErrorContext(ctx, "configuration not reloaded, the old one stays", "err", s.explainDenied(err))
 				continue
 			}
 			n = next
@@ -127,6 +135,7 @@ func (s *server) start(ctx context.Context, f *File) (*runningNode, error) {
 	if err != nil {
 		return nil, err
 	}
+	n.register(landlockInfo(s.landlock))
 	// The node ends by its own cancel, so that a reload ends the old one alone.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	r := &runningNode{node: n, file: f, stop: cancel, done: make(chan struct{})}

@@ -163,6 +163,7 @@ var homes = []home{
 	{"blitiri.com.ar/go/spf", []string{"mta/authres", "cmd/dirpost"}, true, "SPF; dns check judges a record as receivers do"},
 	{"github.com/smallstep/pkcs7", []string{"mra/autoconfig"}, true, "signatures of Apple's profiles"},
 	{"github.com/coreos/go-systemd/v22", []string{"cmd/dirpost", "internal/..."}, false, "socket activation and readiness"},
+	{"github.com/landlock-lsm/go-landlock", []string{"cmd/dirpost"}, false, "a node gives up access to files; by hand it would want a system call on every thread"},
 	{"github.com/pressly/goose/v3", []string{"internal/postgres"}, false, "migrations"},
 	{"golang.org/x/crypto", []string{"..."}, true, "the Go project's"},
 	{"golang.org/x/net", []string{"..."}, true, "the Go project's"},
