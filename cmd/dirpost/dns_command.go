@@ -98,21 +98,9 @@ func runDNSCheck(ctx context.Context, path string, addresses, inside, outside []
 	if err != nil {
 		return 0, err
 	}
-	in, err := file.resolver()
-	if len(inside) > 0 {
-		in, err = resolverAt(inside)
-	}
+	in, out, err := file.resolvers(inside, outside)
 	if err != nil {
-		return 0, fmt.Errorf("resolver inside: %w", err)
-	}
-	var out *resolver.Resolver
-	if len(outside) == 0 {
-		outside = file.MTA.OutsideResolvers
-	}
-	if len(outside) > 0 {
-		if out, err = resolverAt(outside); err != nil {
-			return 0, fmt.Errorf("resolver outside: %w", err)
-		}
+		return 0, err
 	}
 	if len(addresses) == 0 {
 		a, err := cmp.Or(out, in).Addresses(ctx, file.Server.Name)

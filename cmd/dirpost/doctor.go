@@ -2,367 +2,321 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
-	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"net"
 	"slices"
 	"strings"
-	"text/tabwriter"
+	"sync"
 	"time"
 
-	"dirpost/directory"
-	"dirpost/directory/ldap"
-	"dirpost/internal/bus"
 	"dirpost/internal/postgres"
-	"dirpost/mta/queue"
 
 	"github.com/spf13/cobra"
+)
+
+// The states of a finding: green, yellow, red, and what could not be looked at.
+const (
+	stateOK      = "ok"
+	stateWarning = "warning"
+	stateError   = "error"
+	stateUnknown = "unknown"
 )
 
 // A finding is what doctor says about one thing.
 type finding struct {
 	Subject string `json:"subject"`
-	State   string `json:"state"` // ok, warning, error
+	State   string `json:"state"`
 	Text    string `json:"text"`
 	Do      string `json:"do,omitempty"`
 }
 
-// doctor collects findings.
+// doctorOptions are the flags of `dirpost doctor`.
+type doctorOptions struct {
+	json    bool
+	only    []string
+	mailTo  string
+	outside string
+}
+
+// doctor looks at things. Each check has one of its own, with the findings of it.
 type doctor struct {
-	file *File
-	path string
-	all  []finding
+	doctorOptions
+	file   *File
+	path   string
+	shared *sharedDatabase
+
+	mu  sync.Mutex // guards all: a check that outlives its time may still add to it
+	all []finding
+}
+
+// sharedDatabase is the database as the checks share it.
+type sharedDatabase struct {
+	ready  chan struct{} // closed when what follows is settled
+	db     *postgres.DB  // nil: it cannot be opened
+	err    error         // why not
+	schema error         // the schema is not this program's
+}
+
+// add adds a finding. A text of several lines becomes one.
+func (d *doctor) add(subject, state, do, text string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.all = append(d.all, finding{subject, state, strings.ReplaceAll(text, "\n", "; "), do})
 }
 
 func (d *doctor) ok(subject, format string, args ...any) {
-	d.all = append(d.all, finding{subject, "ok", fmt.Sprintf(format, args...), ""})
+	d.add(subject, stateOK, "", fmt.Sprintf(format, args...))
 }
 
 func (d *doctor) warn(subject, do, format string, args ...any) {
-	d.all = append(d.all, finding{subject, "warning", fmt.Sprintf(format, args...), do})
+	d.add(subject, stateWarning, do, fmt.Sprintf(format, args...))
 }
 
-func (d *doctor) bad(subject, do string, err error) {
-	d.all = append(d.all, finding{subject, "error", err.Error(), do})
+func (d *doctor) bad(subject, do string, err error) { d.add(subject, stateError, do, err.Error()) }
+
+func (d *doctor) unknown(subject, format string, args ...any) {
+	d.add(subject, stateUnknown, "", fmt.Sprintf(format, args...))
+}
+
+// findings are those so far.
+func (d *doctor) findings() []finding {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.all)
+}
+
+// A check looks at one subject.
+type check struct {
+	name  string
+	limit time.Duration // after which it is given up
+	needs databaseNeed  // of the database
+	run   func(d *doctor, ctx context.Context)
+}
+
+// databaseNeed is what a check wants of the database.
+type databaseNeed int
+
+const (
+	needsNothing databaseNeed = iota
+	needsDatabase
+	needsSchema
+)
+
+// checkNames are the names for --only, in the order of the report.
+var checkNames = []string{"configuration", "system", "disk", "certificates", "directory", "logins", "kerberos", "database", "replica", "queue", "ports", "dns", "outbound"}
+
+// checks are all of them, in the order of the report.
+func (d *doctor) checks() []check {
+	const quick, usual = 10 * time.Second, 25 * time.Second
+	all := []check{
+		{"configuration", quick, needsNothing, (*doctor).configuration},
+		{"configuration", quick, needsNothing, (*doctor).sealed},
+		{"system", quick, needsNothing, (*doctor).landlock},
+		{"disk", usual, needsNothing, (*doctor).disk},
+		{"certificates", quick, needsNothing, (*doctor).certificates},
+	}
+	if d.file.usesACME() {
+		all = append(all, check{"certificates", quick, needsSchema, func(d *doctor, ctx context.Context) { d.issued(ctx, d.shared.db) }})
+	}
+	for _, name := range d.file.names() {
+		all = append(all, check{"directory", 40 * time.Second, needsNothing, func(d *doctor, ctx context.Context) { d.directory(ctx, name) }})
+	}
+	all = append(all, []check{
+		{"logins", quick, needsNothing, func(d *doctor, _ context.Context) { d.doors() }},
+		{"logins", usual, needsNothing, (*doctor).issuers},
+		{"logins", 35 * time.Second, needsNothing, (*doctor).clientCertificates},
+	}...)
+	if t, err := d.file.tickets(); t != nil && err == nil {
+		all = append(all, check{"kerberos", 35 * time.Second, needsSchema, func(d *doctor, ctx context.Context) { d.kerberos(ctx, d.shared.db) }})
+	}
+	return append(all, []check{
+		{"database", usual, needsNothing, (*doctor).database},
+		{"replica", usual, needsSchema, func(d *doctor, ctx context.Context) { d.replica(ctx, d.shared.db) }},
+		{"queue", usual, needsSchema, func(d *doctor, ctx context.Context) { d.queue(ctx, d.shared.db) }},
+		{"ports", usual, needsNothing, (*doctor).ports},
+		{"ports", usual, needsNothing, (*doctor).fromOutside},
+		{"dns", usual, needsNothing, (*doctor).dns},
+		{"outbound", usual, needsNothing, (*doctor).outbound},
+	}...)
 }
 
 // doctorCommand is `dirpost doctor`.
 func doctorCommand(path *string, std streams) *cobra.Command {
-	asJSON := false
+	var o doctorOptions
 	c := &cobra.Command{
-		Use: "doctor", Short: "Look at everything a node needs, and say what is wrong",
-		Long: `Doctor looks at the configuration, certificates, database, directory, listeners
-and queue, and says what to do about what it finds. The exit status is 0 when all
-is well, 1 with an error, 2 with warnings only.`,
+		Use: "doctor", Short: "Look at everything a node needs, and say what is wrong and what to do",
+		Long: `Doctor looks at the configuration and its secrets, disks, certificates and the names
+that they are for, each server of each directory and what the account sees there,
+clocks, the database and its settings, size and standbys, the replica of the
+directory, the queue, the ports of this node and the way to them from outside, the
+records in the DNS, and the way out. It changes nothing.
+
+Each line is ok (green), a warning (yellow), an error (red), or unknown: that could
+not be looked at; → says what to do. The checks run side by side, each for at most 40
+seconds, and are printed as they end.
+
+The exit status is 0 when all is well, 1 with an error, 2 with warnings only.
+docs/doctor.md has what each check means.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			d := &doctor{path: *path}
-			d.examine(c.Context(), std)
-			return d.report(asJSON, std)
+			if o.outside != "" {
+				return probeOutside(c.Context(), o, std)
+			}
+			for _, name := range o.only {
+				if !slices.Contains(checkNames, name) {
+					return fmt.Errorf("--only %s: there is no such check; there are %s", name, strings.Join(checkNames, ", "))
+				}
+			}
+			d := &doctor{doctorOptions: o, path: *path}
+			return d.examine(c.Context(), std)
 		},
 	}
-	c.Flags().BoolVar(&asJSON, "json", false, "one JSON object a line")
+	f := c.Flags()
+	f.BoolVar(&o.json, "json", false, "one JSON object a line")
+	f.StringSliceVar(&o.only, "only", nil, "only these checks: "+strings.Join(checkNames, ", "))
+	f.StringVar(&o.mailTo, "mail-to", "gmail.com", "domain, or HOST:PORT, to whose mail servers the way out is tried; nothing is sent")
+	f.StringVar(&o.outside, "outside", "", "look at the ports of this host from here, as its clients do, and at nothing else: for another machine, which needs no configuration")
 	return c
 }
 
-// examine looks at one thing after the other.
-func (d *doctor) examine(ctx context.Context, std streams) {
+// examine runs all checks and prints what they find.
+func (d *doctor) examine(ctx context.Context, std streams) error {
+	r := newReport(d.json, std)
 	var err error
 	if d.file, err = readConfig(d.path); err != nil {
 		d.bad("configuration", "'dirpost config example' shows every key", err)
-		return
+		r.print(d.all)
+		return r.end()
 	}
-	if err := d.file.checkFiles(); err != nil {
-		d.bad("secrets and certificates", "the server must be able to read these files, and nobody else the secrets", err)
-	} else {
-		d.ok("configuration", "%s, with its secrets and certificates", d.path)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	d.shared = &sharedDatabase{ready: make(chan struct{})}
+	var opening sync.WaitGroup
+	opening.Go(func() { d.open(ctx) })
+	defer func() {
+		cancel()
+		opening.Wait()
+		if d.shared.db != nil {
+			go d.shared.db.Close() // it waits for a check that was given up
+		}
+	}()
+	var all []*runningCheck
+	for _, c := range d.checks() {
+		if len(d.only) == 0 || slices.Contains(d.only, c.name) {
+			all = append(all, d.start(ctx, c))
+		}
 	}
-	d.certificates()
-	log := newLogger(LogSection{Level: "error", Format: d.file.Log.Format}, std.err)
-	for _, name := range d.file.names() {
-		d.directory(ctx, name)
+	for i, one := range all {
+		r.wait(all[i:])
+		<-one.done
+		r.print(one.doctor.findings())
 	}
-	d.doors()
-	d.issuers(ctx)
-	d.clientCertificates(ctx)
-	d.listeners(ctx)
-	db, err := postgres.Open(ctx, d.file.databaseConfig(), log)
-	if err != nil {
-		d.bad("database", "is PostgreSQL running, and is database.url right?", err)
-		return
-	}
-	defer db.Close()
-	d.database(ctx, db)
-	d.issued(ctx, db)
-	d.replica(ctx, db)
-	d.kerberos(ctx, db)
-	d.queue(ctx, db)
+	return r.end()
 }
 
-// certificates looks at the time they have left.
-func (d *doctor) certificates() {
-	for _, c := range d.file.TLS.Certificate {
-		pair, err := tls.LoadX509KeyPair(c.Chain, c.Key)
-		if err != nil {
-			continue // said by checkFiles
-		}
-		leaf, err := x509.ParseCertificate(pair.Certificate[0])
-		if err != nil {
-			d.bad("certificate", "replace it", fmt.Errorf("%s: %w", c.Chain, err))
-			continue
-		}
-		left := time.Until(leaf.NotAfter)
-		switch {
-		case left <= 0:
-			d.bad("certificate", "replace the file; nodes read it by themselves", fmt.Errorf("%s has expired on %s", c.Chain, leaf.NotAfter.UTC().Format(time.DateOnly)))
-		case left < 14*24*time.Hour:
-			d.warn("certificate", "renew it; nodes read the new file by themselves", "%s expires in %s", c.Chain, span(left))
-		default:
-			d.ok("certificate", "%s for %s, expires in %s", c.Chain, strings.Join(leaf.DNSNames, ", "), span(left))
-		}
-		if err := leaf.VerifyHostname(d.file.Server.Name); err != nil {
-			d.warn("certificate", "clients that look for "+d.file.Server.Name+" will not trust it", "%s is not for %s", c.Chain, d.file.Server.Name)
-		}
-	}
+// runningCheck is a check that runs, or has run.
+type runningCheck struct {
+	check
+	doctor *doctor
+	done   chan struct{} // closed when it has ended, or was given up
 }
 
-// directory asks a directory something with the server's account.
-func (d *doctor) directory(ctx context.Context, name string) {
-	client, err := d.file.client(name, true, nil)
-	if err != nil {
-		d.bad("directory "+name, "see the section [directory."+name+"]", err)
-		return
+// start runs a check beside the others.
+func (d *doctor) start(ctx context.Context, c check) *runningCheck {
+	one := &runningCheck{check: c, doctor: &doctor{doctorOptions: d.doctorOptions, file: d.file, path: d.path, shared: d.shared}, done: make(chan struct{})}
+	go func() {
+		defer close(one.done)
+		ctx, cancel := context.WithTimeoutCause(ctx, c.limit, fmt.Errorf("not done within %v", c.limit))
+		defer cancel()
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			if one.doctor.may(ctx, c) {
+				c.run(one.doctor, ctx)
+			}
+		}()
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			select {
+			case <-ended: // it keeps its time by itself
+			case <-time.After(2 * time.Second):
+				one.doctor.bad(c.name, "something does not answer: is the network in order?", fmt.Errorf("given up after %v", c.limit))
+			}
+		}
+	}()
+	return one
+}
+
+// may waits for the database where a check needs it, and reports whether it can run.
+// That the database is not there is said once, with the check of that name.
+func (d *doctor) may(ctx context.Context, c check) bool {
+	if c.needs == needsNothing {
+		return true
 	}
-	defer client.Close()
+	select {
+	case <-d.shared.ready:
+	case <-ctx.Done():
+		return false
+	}
+	switch {
+	case d.shared.db == nil:
+		d.unknown(c.name, "not looked at: the database cannot be opened")
+	case d.shared.schema != nil && c.needs == needsSchema:
+		d.unknown(c.name, "not looked at: the schema of the database is not that of this program")
+	default:
+		return true
+	}
+	return false
+}
+
+// open opens the database for all checks. One that may lose mail is opened too, for
+// what else there is to say of it.
+func (d *doctor) open(ctx context.Context) {
+	defer close(d.shared.ready)
+	c := d.file.databaseConfig()
+	c.AllowUnsafe, c.Interactive, c.Delivery, c.Background = true, 2, 1, 4
+	c.StatementTimeout, c.LockTimeout = 15*time.Second, 5*time.Second
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	d.file.recall(ctx, client, slog.New(slog.DiscardHandler))
-	if err := d.file.setMachine(ctx, client, slog.New(slog.DiscardHandler)); err != nil {
-		d.bad("directory "+name, "'dirpost join status' says more", err)
+	if d.shared.db, d.shared.err = postgres.Open(ctx, c, slog.New(slog.DiscardHandler)); d.shared.err != nil {
+		d.shared.db = nil
 		return
 	}
-	if err := client.Check(ctx); err != nil {
-		d.bad("directory "+name, d.file.Directory[name].hint()+" Mail goes on with what was read last; nobody can log in", err)
-		return
-	}
-	// With a GSSAPI bind, what is read does not show whether people can log in.
-	if err := client.CheckLogin(ctx); err != nil {
-		d.bad("directory "+name, "is ca right, and does the server take StartTLS? Nobody can log in", err)
-		return
-	}
-	d.servers(ctx, name, client)
-	d.lockout(ctx, name, client)
+	d.shared.schema = d.shared.db.CheckSchema(ctx)
 }
 
-// servers asks each server of a directory, and not only the one that is used.
-func (d *doctor) servers(ctx context.Context, name string, client *ldap.Client) {
-	all, err := client.AskServers(ctx)
+// configuration looks at what the configuration refers to.
+func (d *doctor) configuration(context.Context) {
+	if err := d.file.checkFiles(); err != nil {
+		d.bad("configuration", "the server must be able to read these files, and nobody else the secrets", err)
+		return
+	}
+	d.ok("configuration", "%s, with its secrets and certificates", d.path)
+}
+
+// sealed looks whether the sealing key opens what is in the database.
+func (d *doctor) sealed(ctx context.Context) {
+	const subject = "sealing key"
+	if d.file.Server.SealingKey.String() == "" {
+		d.warn(subject, "'openssl rand -base64 32' makes one; server.sealing_key refers to it", "there is none: mail is not signed, and there are neither app passwords' second factors nor certificates by ACME")
+		return
+	}
+	sealer, err := d.file.sealer()
 	if err != nil {
-		d.bad("directory "+name, "are the resolvers of this host those of the domain?", err)
+		return // said by configuration
+	}
+	if !d.may(ctx, check{name: subject, needs: needsSchema}) {
 		return
 	}
-	var up []string
-	for _, s := range all {
-		switch {
-		case s.State == ldap.ServerDown:
-			d.warn("directory "+name, "mend it: while it is away, the others are used", "%s does not answer (%s): %s", s.URL, s.Use, s.LastError)
-		case !slices.Contains(up, s.URL):
-			up = append(up, s.URL)
-		}
+	var errs []error
+	for _, domain := range d.file.Domains.Local {
+		errs = append(errs, d.opens(ctx, sealer, domain))
 	}
-	choice, err := client.Choice(ctx)
-	if err != nil {
-		d.bad("directory "+name, "does it still answer?", err)
+	if err := errors.Join(errs...); err != nil {
+		d.bad(subject, "use the key of the other nodes, or the one beside your backups; mail of the domain waits until then", err)
 		return
 	}
-	for _, note := range choice.Notes {
-		d.warn("directory "+name, "see docs/attributes.md", "%s", note)
-	}
-	d.ok("directory "+name, "answers at %s, is read as %s", strings.Join(up, ", "), choice.Profile)
-}
-
-// hint names what the account of a directory stands on.
-func (d DirectorySection) hint() string {
-	switch d.Bind {
-	case ldap.BindJoined:
-		return "'dirpost join status' says how the account of this system stands."
-	case ldap.BindGSSAPI:
-		return "are urls, principal, realm and keytab right, and the clock of this host?"
-	}
-	return "are urls, ca, bind_dn and bind_password right?"
-}
-
-// here is how a listener is reached from its own host.
-func (l *ListenerSection) here() string {
-	host, port, err := net.SplitHostPort(l.Address)
-	if err != nil {
-		return l.Address // said by the configuration
-	}
-	if host == "" || host == "0.0.0.0" || host == "::" {
-		host = "localhost"
-	}
-	return net.JoinHostPort(host, port)
-}
-
-// listeners knocks at the ports of this node.
-func (d *doctor) listeners(ctx context.Context) {
-	closed := 0
-	for _, l := range d.file.Listener {
-		dialer := net.Dialer{Timeout: 5 * time.Second}
-		conn, err := dialer.DialContext(ctx, "tcp", l.here())
-		if err != nil {
-			d.warn("listener", "is 'dirpost serve' running here, with the role "+protocols[l.Protocol]+"?", "%s on %s does not answer: %v", l.Protocol, l.Address, err)
-			closed++
-			continue
-		}
-		_ = conn.Close()
-	}
-	if closed == 0 {
-		d.ok("listeners", "all %d answer", len(d.file.Listener))
-	}
-}
-
-const standbySQL = `
-select count(*) filter (where sync_state = 'async'),
-       count(*) filter (where sync_state in ('sync', 'quorum'))
-  from pg_stat_replication`
-
-// database looks at the schema, the clock and the standbys.
-func (d *doctor) database(ctx context.Context, db *postgres.DB) {
-	if err := db.CheckSchema(ctx); err != nil {
-		d.bad("database", "run 'dirpost migrate'", err)
-		return
-	}
-	d.ok("database", "answers, keeps what it commits, schema up to date")
-	var now time.Time
-	if err := db.QueryRow(ctx, postgres.Background, `select clock_timestamp()`).Scan(&now); err == nil {
-		if off := time.Since(now).Abs(); off > 5*time.Second {
-			d.warn("clock", "run an NTP client on both hosts; Dirpost goes by the database's clock", "this host and the database differ by %s", span(off))
-		}
-	}
-	var async, sync int
-	if err := db.QueryRow(ctx, postgres.Background, standbySQL).Scan(&async, &sync); err == nil && async > 0 && sync == 0 {
-		d.warn("standby", "name it in synchronous_standby_names, or accept that the last moment of mail dies with the primary", "%d standbys, none of them synchronous", async)
-	}
-}
-
-// replicaOf reads the copy of the directory in the database.
-func replicaOf(ctx context.Context, f *File, db *postgres.DB) (*directory.Snapshot, error) {
-	live, err := replicaLive(ctx, f, db)
-	if err != nil {
-		return nil, err
-	}
-	return live.Snapshot(), nil
-}
-
-// replicaLive is replicaOf for what wants a directory that may change; this one does
-// not.
-func replicaLive(ctx context.Context, f *File, db *postgres.DB) (*directory.Live, error) {
-	rules, err := f.rules()
-	if err != nil {
-		return nil, err
-	}
-	live := directory.Open(rules)
-	log := newLogger(LogSection{Level: "error", Format: "text"}, io.Discard)
-	if err := directory.NewFeeder(db, live, nil, bus.New(db, log), "command", log).Load(ctx); err != nil {
-		return nil, fmt.Errorf("read the replica of the directory: %w", err)
-	}
-	return live, nil
-}
-
-// replica looks at the copy of the directory in the database.
-func (d *doctor) replica(ctx context.Context, db *postgres.DB) {
-	s, err := replicaOf(ctx, d.file, db)
-	if err != nil {
-		d.bad("replica", "see the section [domains], and the database", err)
-		return
-	}
-	d.authGroups(s)
-	age, known := s.Age()
-	if list := s.Unconfirmed(); s.Ready() && len(list) > 0 {
-		d.warn("domains", "look at 'dirpost directory check', then confirm with --accept", "mail for %s waits at its senders", strings.Join(list, ", "))
-	}
-	switch {
-	case !s.Ready():
-		d.warn("replica", "does a node with the role directory run?", "nothing was read from the directory yet; mail is deferred")
-	case !known || s.Stale():
-		d.warn("replica", "does a node with the role directory run, and does the directory answer?", "the directory was not heard of for %s; unknown addresses are deferred", span(age))
-	default:
-		d.ok("replica", "version %d, confirmed %s ago", s.Version(), span(age))
-	}
-	reports, err := directory.Reports(ctx, db)
-	if err != nil {
-		d.bad("replica", "", err)
-		return
-	}
-	for _, r := range reports {
-		if r.Problem != "" {
-			d.warn("directory "+r.Name, "'dirpost directory status' says more", "cannot be followed: %s", r.Problem)
-		}
-		if r.Braked > 0 {
-			d.warn("directory "+r.Name, "'dirpost directory status' lists them; mend the directory, or 'dirpost directory release "+r.Name+"'", "%d entries are held back since too many would vanish at once", r.Braked)
-		}
-	}
-	if n := s.AmbiguousAddresses() + s.AmbiguousLogins(); n > 0 {
-		d.warn("directory", "'dirpost directory check' names them", "%d addresses and login names belong to more than one entry", n)
-	}
-}
-
-// queue looks at how full it is, and how old.
-func (d *doctor) queue(ctx context.Context, db *postgres.DB) {
-	counts, err := queue.New(db, queue.Config{}).Counts(ctx)
-	if err != nil {
-		d.bad("queue", "", err)
-		return
-	}
-	var total int64
-	var oldest time.Duration
-	for _, c := range counts {
-		total += c.Recipients
-		if !c.Oldest.IsZero() && c.State != queue.StateHeld {
-			oldest = max(oldest, db.Now().Sub(c.Oldest))
-		}
-	}
-	if oldest > 4*time.Hour {
-		d.warn("queue", "'dirpost queue list' shows the last answer for each", "%d recipients, the oldest for %s", total, span(oldest))
-		return
-	}
-	d.ok("queue", "%d recipients", total)
-}
-
-// report prints the findings and sets the exit status.
-func (d *doctor) report(asJSON bool, std streams) error {
-	has := func(state string) bool {
-		return slices.ContainsFunc(d.all, func(f finding) bool { return f.State == state })
-	}
-	if asJSON {
-		enc := json.NewEncoder(std.out)
-		for _, f := range d.all {
-			if err := enc.Encode(f); err != nil {
-				return err
-			}
-		}
-	} else {
-		w := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
-		for _, f := range d.all {
-			fmt.Fprintf(w, "%s\t%s\t%s\n", f.State, f.Subject, strings.ReplaceAll(f.Text, "\n", "; "))
-			if f.Do != "" {
-				fmt.Fprintf(w, "\t\t→ %s\n", f.Do)
-			}
-		}
-		if err := w.Flush(); err != nil {
-			return err
-		}
-	}
-	switch {
-	case has("error"):
-		return exitCode(1)
-	case has("warning"):
-		return exitCode(2)
-	}
-	return nil
+	d.ok(subject, "opens the signing keys of our domains")
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -26,7 +27,7 @@ func (d *doctor) kerberos(ctx context.Context, db *postgres.DB) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	before := len(d.all)
+	before := len(d.findings())
 	keytab, _ := d.file.Auth.Kerberos.Keytab.ResolveBytes() // the same
 	entries, _ := gssapi.ReadKeytab(keytab)
 	for _, name := range d.file.names() {
@@ -45,7 +46,7 @@ func (d *doctor) kerberos(ctx context.Context, db *postgres.DB) {
 		d.clocks(ctx, entries)
 	}
 	d.findable(ctx, db)
-	if len(d.all) == before {
+	if len(d.findings()) == before {
 		d.ok("kerberos", "keys for the names of %s, clocks agree", d.file.Server.Name)
 	}
 }
@@ -114,9 +115,23 @@ func (d *doctor) clocks(ctx context.Context, entries []gssapi.KeytabEntry) {
 		case err != nil:
 			d.warn("kerberos", "who has a ticket comes in; new ones only the KDC gives", "%v", err)
 		case ahead.Abs() > maxAhead:
-			d.warn("kerberos", "timedatectl set-ntp true", "the clock of this host is %v off that of the KDC of %s; from 5 minutes on every ticket is refused", ahead, realm)
+			d.clockOff("the KDC of "+realm, ahead)
 		}
 	}
+}
+
+// maxSkew is from which difference of clocks on tickets are refused (RFC 4120 §8.2).
+const maxSkew = 5 * time.Minute
+
+// clockOff reports a clock that is another than ours.
+func (d *doctor) clockOff(whose string, ahead time.Duration) {
+	const do = "timedatectl set-ntp true, on both hosts"
+	text := fmt.Sprintf("the clock of this host is %s off that of %s", span(ahead.Abs()), whose)
+	if ahead.Abs() < maxSkew {
+		d.warn("clock", do, "%s; from 5 minutes on every ticket is refused", text)
+		return
+	}
+	d.bad("clock", do, fmt.Errorf("%s: every ticket is refused", text))
 }
 
 // kdcs are the KDCs of a realm: those of a directory that is in it, else those that

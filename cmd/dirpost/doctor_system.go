@@ -70,3 +70,26 @@ func metric(text, name string) (float64, bool) {
 	}
 	return 0, false
 }
+
+// landlock says whether the node that runs has given up access to files.
+func (d *doctor) landlock(ctx context.Context) {
+	const subject = "landlock"
+	kernel := landlockVersion()
+	if d.file.System.Landlock == landlockOff {
+		d.ok(subject, "is off by the configuration (system.landlock)")
+		return
+	}
+	without := "a node could read every file that its user may: a kernel with it (lsm=landlock on its command line), or allow its calls in the unit"
+	text, err := readMetrics(ctx, d.file)
+	v, known := metric(text, landlockMetric)
+	switch {
+	case err == nil && known && v > 0:
+		d.ok(subject, "version %d restricts the node that runs here", int(v))
+	case err == nil && known && kernel > 0:
+		d.warn(subject, "its log says why; does the unit allow its calls ('systemctl cat dirpost')?", "the kernel has it, and does not restrict the node that runs here: it could read every file that its user may")
+	case kernel == 0:
+		d.warn(subject, without, "the kernel has none, or does not let us use it")
+	default:
+		d.ok(subject, "the kernel has version %d; whether the node that runs uses it was not seen (%v)", kernel, err)
+	}
+}

@@ -201,6 +201,9 @@ func TestServeConfined(t *testing.T) {
 	if !strings.Contains(p.metrics(), landlockMetric+" ") || strings.Contains(p.metrics(), landlockMetric+" 0\n") {
 		t.Error("the metric does not say that Landlock is in force")
 	}
+	if out := s.command(0, "doctor", "--only=system"); !strings.Contains(out, "restricts the node that runs here") {
+		t.Errorf("doctor says %s", out)
+	}
 	awaitTaken(t, func() error { return s.deliver("friend@partner.example", []string{"bob@corp.example"}, plain) })
 	if code := sendmail(t.Context(), []string{"sendmail", "-C", s.config, "bob@corp.example"}, streams{strings.NewReader("Subject: from cron\n\nx\n"), p.out, p.out}); code != 0 {
 		t.Errorf("sendmail ends with %d: %s", code, p.out.String())

@@ -397,6 +397,7 @@ type server struct {
 	startTLS   bool
 	controller Controller             // of one that the DNS has named; guarded by servers.mu
 	use        [protections]condition // guarded by servers.mu
+	expires    time.Time              // end of the certificate that it has shown last; guarded by servers.mu
 }
 
 // server reads one URL.

@@ -259,6 +259,7 @@ func (d *dialer) open(ctx context.Context, s *server, p protection) (*conn, erro
 		}
 		return nil, err
 	}
+	d.servers.noteCertificate(s, t.ConnectionState().PeerCertificates)
 	return d.start(t, raw, s), nil
 }
 

@@ -2,6 +2,7 @@ package ldap
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"hash/maphash"
@@ -50,6 +51,9 @@ type ServerStatus struct {
 	Site      string // of Active Directory; "" where it is not known
 	PDC       bool   // the PDC emulator
 	ReadOnly  bool   // a read-only domain controller
+	// Expires is the end of the certificate that it has shown last; zero if it has
+	// shown none, as with Kerberos in place of TLS.
+	Expires time.Time
 }
 
 // condition is how a server does for one protection. The dialer's mutex guards
@@ -289,6 +293,16 @@ func (s *servers) note(one *server, p protection, err error) (probe bool) {
 	return probe
 }
 
+// noteCertificate keeps until when the certificate is good that a server has shown.
+func (s *servers) noteCertificate(one *server, chain []*x509.Certificate) {
+	if len(chain) == 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	one.expires = chain[0].NotAfter
+}
+
 // nextProbe returns how long to wait before the next probe, false when there
 // shall be none: the server is up, or no server of the directory any more.
 func (s *servers) nextProbe(one *server, p protection, failed bool) (time.Duration, bool) {
@@ -334,7 +348,7 @@ func (s *servers) status() []ServerStatus {
 			}
 			all = append(all, ServerStatus{
 				URL: one.url, Name: one.name, Use: s.useName(p), State: c.state, Since: c.since, Seen: c.seen, LastError: c.err,
-				Site: one.controller.Site, PDC: one.controller.PDC, ReadOnly: one.controller.isReadOnly(),
+				Site: one.controller.Site, PDC: one.controller.PDC, ReadOnly: one.controller.isReadOnly(), Expires: one.expires,
 			})
 		}
 	}

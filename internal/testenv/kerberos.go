@@ -33,6 +33,12 @@ var realms atomic.Int64
 // StartRealm starts a realm for this test alone; it ends with the test.
 func StartRealm(t testing.TB, name string) *Realm {
 	t.Helper()
+	return StartRealmAt(t, name, 0)
+}
+
+// StartRealmAt is StartRealm with a KDC whose clock is so much ahead of ours.
+func StartRealmAt(t testing.TB, name string, ahead time.Duration) *Realm {
+	t.Helper()
 	base, err := scratch()
 	if err != nil {
 		t.Fatal(err)
@@ -51,7 +57,7 @@ func StartRealm(t testing.TB, name string) *Realm {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	if err := r.start(ctx, t); err != nil {
+	if err := r.start(ctx, t, fakeClock(t, ahead)); err != nil {
 		t.Fatalf("private realm of Kerberos: %v (deploy/install-packages.sh run ad test installs what is missing)", err)
 	}
 	return r
@@ -90,7 +96,21 @@ func kerberosConfig(kdcs map[string]string) string {
 	return b.String()
 }
 
-func (r *Realm) start(ctx context.Context, t testing.TB) error {
+// fakeClock is the environment of a program whose clock is so much ahead, nil for one
+// with the right clock.
+func fakeClock(t testing.TB, ahead time.Duration) []string {
+	t.Helper()
+	if ahead == 0 {
+		return nil
+	}
+	found, err := filepath.Glob("/usr/lib/*/faketime/libfaketime.so.1")
+	if err != nil || len(found) == 0 {
+		t.Fatal("there is no libfaketime: deploy/install-packages.sh run test installs it")
+	}
+	return []string{"LD_PRELOAD=" + found[0], fmt.Sprintf("FAKETIME=%+ds", int64(ahead/time.Second)), "FAKETIME_DONT_FAKE_MONOTONIC=1"}
+}
+
+func (r *Realm) start(ctx context.Context, t testing.TB, more []string) error {
 	run := func(program string, args ...string) error {
 		_, err := child.Command{Path: "/usr/sbin/" + program, Args: args, Env: r.env}.Output(ctx)
 		return err
@@ -99,7 +119,7 @@ func (r *Realm) start(ctx context.Context, t testing.TB) error {
 		return err
 	}
 	p, err := child.Start(child.Command{
-		Path: "/usr/sbin/krb5kdc", Args: []string{"-n", "-r", r.Name, "-P", filepath.Join(r.dir, "pid")}, Env: r.env,
+		Path: "/usr/sbin/krb5kdc", Args: []string{"-n", "-r", r.Name, "-P", filepath.Join(r.dir, "pid")}, Env: append(more, r.env...),
 		Log: filepath.Join(r.dir, "out"), Stop: syscall.SIGTERM, Kill: syscall.SIGKILL,
 	})
 	if err != nil {

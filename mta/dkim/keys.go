@@ -264,6 +264,13 @@ func (k *Keys) active(ctx context.Context, domain string) ([]*signingKey, error)
 // maxKnown bounds what is remembered: senders choose the domain in From.
 const maxKnown = 10_000
 
+// Check reports whether the keys that sign for domain can be opened, without which its
+// mail waits. None is no error.
+func (k *Keys) Check(ctx context.Context, domain string) error {
+	_, err := k.read(ctx, domain)
+	return err
+}
+
 const activeSQL = `
 select selector, algorithm, private_key
   from dkim_key

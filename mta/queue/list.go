@@ -252,3 +252,20 @@ func (q *Queue) Counts(ctx context.Context) ([]Count, error) {
 	}
 	return counts, nil
 }
+
+const overdueSQL = `
+select count(*), coalesce(extract(epoch from now() - min(next_at)), 0)::float8
+  from outq
+ where next_at < now() - make_interval(secs => $1)`
+
+// Overdue returns how many recipients have been due for longer than after, and for
+// how long the first of them: while a node works on the queue there are none, or few
+// that wait for others to the same destination.
+func (q *Queue) Overdue(ctx context.Context, after time.Duration) (int64, time.Duration, error) {
+	var n int64
+	var seconds float64
+	if err := q.db.QueryRow(ctx, postgres.Background, overdueSQL, after.Seconds()).Scan(&n, &seconds); err != nil {
+		return 0, 0, fmt.Errorf("count what is overdue in the queue: %w", err)
+	}
+	return n, time.Duration(seconds * float64(time.Second)), nil
+}
