@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"dirpost/internal/postgres"
@@ -56,6 +57,8 @@ type sharedDatabase struct {
 	db     *postgres.DB  // nil: it cannot be opened
 	err    error         // why not
 	schema error         // the schema is not this program's
+
+	gaveUp atomic.Bool // a check was given up, and may use the database still
 }
 
 // add adds a finding. A text of several lines becomes one.
@@ -90,17 +93,14 @@ func (d *doctor) findings() []finding {
 type check struct {
 	name  string
 	limit time.Duration // after which it is given up
-	needs databaseNeed  // of the database
+	needs bool          // the database, with the schema of this program
 	run   func(d *doctor, ctx context.Context)
 }
 
-// databaseNeed is what a check wants of the database.
-type databaseNeed int
-
+// What a check wants of the database.
 const (
-	needsNothing databaseNeed = iota
-	needsDatabase
-	needsSchema
+	needsNothing = false
+	needsSchema  = true
 )
 
 // checkNames are the names for --only, in the order of the report.
@@ -197,8 +197,8 @@ func (d *doctor) examine(ctx context.Context, std streams) error {
 	defer func() {
 		cancel()
 		opening.Wait()
-		if d.shared.db != nil {
-			go d.shared.db.Close() // it waits for a check that was given up
+		if d.shared.db != nil && !d.shared.gaveUp.Load() { // else it ends with the process
+			d.shared.db.Close()
 		}
 	}()
 	var all []*runningCheck
@@ -242,6 +242,7 @@ func (d *doctor) start(ctx context.Context, c check) *runningCheck {
 			select {
 			case <-ended: // it keeps its time by itself
 			case <-time.After(2 * time.Second):
+				d.shared.gaveUp.Store(true)
 				one.doctor.bad(c.name, "something does not answer: is the network in order?", fmt.Errorf("given up after %v", c.limit))
 			}
 		}
@@ -252,7 +253,7 @@ func (d *doctor) start(ctx context.Context, c check) *runningCheck {
 // may waits for the database where a check needs it, and reports whether it can run.
 // That the database is not there is said once, with the check of that name.
 func (d *doctor) may(ctx context.Context, c check) bool {
-	if c.needs == needsNothing {
+	if !c.needs {
 		return true
 	}
 	select {
@@ -263,7 +264,7 @@ func (d *doctor) may(ctx context.Context, c check) bool {
 	switch {
 	case d.shared.db == nil:
 		d.unknown(c.name, "not looked at: the database cannot be opened")
-	case d.shared.schema != nil && c.needs == needsSchema:
+	case d.shared.schema != nil:
 		d.unknown(c.name, "not looked at: the schema of the database is not that of this program")
 	default:
 		return true
