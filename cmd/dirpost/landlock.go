@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"slices"
 
 	"github.com/landlock-lsm/go-landlock/landlock"
 	llsys "github.com/landlock-lsm/go-landlock/landlock/syscall"
@@ -87,8 +89,8 @@ func (a fileAccess) rules() []landlock.Rule {
 func (s *server) confine(ctx context.Context, f *File) error {
 	a := f.fileAccess(s.path, thisHost)
 	a.write = s.writes
-	for _, dir := range a.sockets { // as localServer does, which cannot any more
-		_ = os.MkdirAll(dir, 0o755) // who opens the socket reports it
+	if roles, err := f.roles(s.roles); err == nil && slices.Contains(roles, roleMSA) && f.Server.Socket != "" {
+		_ = os.MkdirAll(filepath.Dir(f.Server.Socket), 0o755) // as localServer does, which cannot any more, and reports it
 	}
 	var err error
 	if s.landlock, err = f.System.confine(a); err != nil {
