@@ -121,7 +121,10 @@ func (f *File) paths() []string {
 	for _, c := range f.TLS.Certificate {
 		all = append(all, c.Chain, c.Key)
 	}
-	all = append(all, f.ACME.CA)
+	all = append(all, f.ACME.CA, f.Telemetry.CA)
+	if p, ok := strings.CutPrefix(f.Telemetry.Headers.String(), "file:"); ok { // of lines, not of one secret
+		all = append(all, p)
+	}
 	for _, o := range f.Auth.OAuth {
 		all = append(all, o.CA)
 		all = append(all, absolute(o.Discovery, o.Keys)...)
