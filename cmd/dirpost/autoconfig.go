@@ -3,20 +3,73 @@ package main
 import (
 	"cmp"
 	"crypto/tls"
+	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 
 	"dirpost/auth"
+	"dirpost/internal/envelope"
 	"dirpost/internal/web"
 	"dirpost/mra/autoconfig"
 )
 
 // AutoconfigSection is what mail clients are told about the house.
 type AutoconfigSection struct {
-	Organisation string `toml:"organisation"`
-	Hostname     string `toml:"hostname"`
+	Organisation string                 `toml:"organisation"`
+	Hostname     string                 `toml:"hostname"`
+	Methods      []string               `toml:"methods"`
+	OAuth        AutoconfigOAuthSection `toml:"oauth"`
+}
+
+// AutoconfigOAuthSection is how a mail program gets a token by itself.
+type AutoconfigOAuthSection struct {
+	AuthorizationEndpoint string   `toml:"authorization_endpoint"`
+	TokenEndpoint         string   `toml:"token_endpoint"`
+	ClientID              string   `toml:"client_id"`
+	Scope                 []string `toml:"scope"`
+}
+
+// validate reports what is wrong with the section, in the words of the configuration.
+func (s AutoconfigSection) validate(issuers int) []error {
+	var errs []error
+	bad := func(key, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("autoconfig."+key+": "+format, args...))
+	}
+	if h := s.Hostname; h != "" {
+		if d, err := envelope.ParseDomain(h); err != nil || strings.HasPrefix(d, "[") || !strings.Contains(d, ".") {
+			bad("hostname", "%q is no host name with a domain", h)
+		}
+	}
+	for i, m := range s.Methods {
+		if !slices.Contains(autoconfig.AllMethods(), autoconfig.Method(m)) || slices.Contains(s.Methods[:i], m) {
+			bad("methods", "%q: want some of password, ticket, token, certificate, each once", m)
+		}
+	}
+	o := s.OAuth
+	if o.ClientID == "" && o.AuthorizationEndpoint == "" && o.TokenEndpoint == "" && o.Scope == nil {
+		return errs
+	}
+	if issuers == 0 {
+		bad("oauth", "there is no [[auth.oauth]] whose tokens would be taken")
+	}
+	if o.ClientID == "" {
+		bad("oauth.client_id", "say as what mail programs are registered with the issuer")
+	}
+	for key, value := range map[string]string{"authorization_endpoint": o.AuthorizationEndpoint, "token_endpoint": o.TokenEndpoint} {
+		if u, err := url.Parse(value); err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil {
+			bad("oauth."+key, "%q is no https URL", value)
+		}
+	}
+	for _, scope := range o.Scope {
+		if scope == "" || strings.ContainsAny(scope, " \t\"\\") {
+			bad("oauth.scope", "%q is no scope", scope)
+		}
+	}
+	return errs
 }
 
 // mountAutoconfig mounts what clients ask to set themselves up. The ports are those
@@ -25,11 +78,16 @@ func (n *node) mountAutoconfig(s *web.Server, httpsPort int) {
 	if n.tls == nil {
 		return
 	}
+	o := n.file.Autoconfig.OAuth
 	c := autoconfig.Config{
 		Organisation: cmp.Or(n.file.Autoconfig.Organisation, n.file.Domains.Local[0]),
 		Hostname:     cmp.Or(n.file.Autoconfig.Hostname, n.file.Server.Name),
 		HTTPSPort:    httpsPort,
 		Servers:      n.file.clientServers(),
+		OAuth:        autoconfig.OAuth{Authorization: o.AuthorizationEndpoint, Token: o.TokenEndpoint, ClientID: o.ClientID, Scope: o.Scope},
+	}
+	for _, m := range n.file.Autoconfig.Methods {
+		c.Methods = append(c.Methods, autoconfig.Method(m))
 	}
 	autoconfig.New(c, autoconfig.Deps{
 		Live:        n.live,

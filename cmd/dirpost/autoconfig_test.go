@@ -1,9 +1,12 @@
 package main
 
 import (
+	"archive/zip"
 	"bytes"
 	"encoding/xml"
+	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
@@ -12,6 +15,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"dirpost/internal/testenv"
 )
 
 // ask sends a request to the web listener "http" or "https" and returns the answer.
@@ -110,6 +115,71 @@ func TestAutoconfig(t *testing.T) {
 		}
 	}
 	s.profile(t)
+}
+
+// What is told about logins follows the directory and the configuration: a name that
+// the directory takes for that person and nobody else, the ways to log in in the order
+// that the administrator wants, and where to get a token.
+func TestAutoconfigLogins(t *testing.T) {
+	t.Parallel()
+	person := func(uid, mail, alias string) string {
+		text := fmt.Sprintf("dn: uid=%s,ou=people,dc=corp,dc=example\nobjectClass: inetOrgPerson\nobjectClass: dirpostMailbox\nuid: %[1]s\ncn: %[1]s\nsn: x\nmail: %s\n", uid, mail)
+		if alias != "" {
+			text += "dirpostAlias: " + alias + "\n"
+		}
+		return text + "\n"
+	}
+	// The address of heidi is a login name of somebody else, too; the alias of ivan is
+	// the login name of judy.
+	people := "\n" + person("heidi", "heidi@corp.example", "") + person("heidi@corp.example", "heidi.old@corp.example", "") +
+		person("ivan", "ivan@corp.example", "judy@elsewhere.corp.example") + person("judy@elsewhere.corp.example", "judy@corp.example", "")
+	issuer := testenv.NewIssuer(t)
+	s := newSystemIn(t, databaseURL(t), "", testenv.SlapdWith(t, "", people))
+	s.change("\n[auth]\n", fmt.Sprintf(`
+[autoconfig]
+organisation = "Example & Sons"
+methods = ["token", "certificate", "password"]
+[autoconfig.oauth]
+authorization_endpoint = "https://id.corp.example/authorize"
+token_endpoint = "https://id.corp.example/token"
+client_id = "mail"
+scope = ["mail", "offline_access"]
+[auth]
+oauth = [{ issuer = %q, audience = ["dirpost"], ca = %q }]
+`, issuer.URL, issuer.CAFile))
+	s.change(`local = ["corp.example"]`, `local = ["corp.example", "elsewhere.corp.example"]`)
+	s.confirmAll("corp.example", "elsewhere.corp.example")
+	s.start()
+	s.eventually("the directory is read", func() bool { return s.node.live.Snapshot().Ready() })
+	ask := func(address string) string {
+		t.Helper()
+		_, text := s.ask("https", "GET", "/mail/config-v1.1.xml?emailaddress="+url.QueryEscape(address), "")
+		return text
+	}
+	for address, want := range map[string]string{
+		"alice@corp.example": "alice@corp.example", "a.example@corp.example": "alice@corp.example", "HEIDI@corp.example": "heidi",
+		"judy@elsewhere.corp.example": "ivan@corp.example", "judy@corp.example": "judy@corp.example",
+	} {
+		text := ask(address)
+		if n := strings.Count(text, "<username>"+want+"</username>"); n != strings.Count(text, "<username>") || n == 0 {
+			t.Errorf("%s is told another login name than %s:\n%s", address, want, text)
+		}
+	}
+	s.golden("Thunderbird, of an issuer", "thunderbird-token.xml", ask("alice@corp.example"))
+
+	answer, file := s.ask("https", "GET", "/thunderbird.xpi", "")
+	if got := answer.Header.Get("Content-Type"); answer.StatusCode != 200 || got != "application/x-xpinstall" {
+		t.Fatalf("add-on: %s, %s", answer.Status, got)
+	}
+	z, err := zip.NewReader(strings.NewReader(file), int64(len(file)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifest, err := fs.ReadFile(z, "manifest.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.golden("Thunderbird's add-on", "thunderbird-addon.json", string(manifest))
 }
 
 // profile looks at Apple's with the tools that others have for it.

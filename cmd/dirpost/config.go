@@ -380,11 +380,6 @@ func (f *File) validate() error {
 	if sts := f.MTA.STS; sts != "" && sts != "off" && sts != mtasts.Testing && sts != mtasts.Enforce && sts != mtasts.None {
 		bad("mta.sts", "%q is none of off, testing, enforce, none", sts)
 	}
-	if h := f.Autoconfig.Hostname; h != "" {
-		if d, err := envelope.ParseDomain(h); err != nil || strings.HasPrefix(d, "[") || !strings.Contains(d, ".") {
-			bad("autoconfig.hostname", "%q is no host name with a domain", h)
-		}
-	}
 	for key, a := range map[string]string{"domains.postmaster": f.Domains.Postmaster, "mta.sink": f.MTA.Sink} {
 		if _, err := envelope.ParseAddress(a); a != "" && err != nil {
 			bad(key, "%q is no address", a)
@@ -462,6 +457,7 @@ func (f *File) validate() error {
 	}
 	errs = append(errs, f.validateDirectories()...)
 	errs = append(errs, f.validateIssuers()...)
+	errs = append(errs, f.Autoconfig.validate(len(f.Auth.OAuth))...)
 	errs = append(errs, f.validateClientCertificates()...)
 	errs = append(errs, f.validateListeners()...)
 	errs = append(errs, f.validateACME()...)

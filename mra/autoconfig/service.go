@@ -1,12 +1,14 @@
 package autoconfig
 
 import (
+	"cmp"
 	"crypto/tls"
 	"encoding/xml"
 	"errors"
 	"net/http"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"dirpost/directory"
 	"dirpost/internal/envelope"
@@ -25,7 +27,36 @@ type Config struct {
 	Hostname     string   // of every server
 	HTTPSPort    int      // where Autodiscover is; 0 is 443
 	Servers      []Server // in order of preference
+	Methods      []Method // in order of preference; nil: AllMethods
+	OAuth        OAuth    // how an app gets a token; the zero value: nothing is told
 }
+
+// Method is a way to log in, by what proves who somebody is.
+type Method string
+
+// The ways to log in.
+const (
+	Password    Method = "password"    // of the domain or of the app, within TLS
+	Ticket      Method = "ticket"      // of Kerberos
+	Token       Method = "token"       // of an issuer (OAuth)
+	Certificate Method = "certificate" // of the client
+)
+
+// AllMethods are all ways to log in, the one first that works for everybody: a client
+// takes the first one that it knows, and does not come back for another.
+func AllMethods() []Method { return []Method{Password, Ticket, Token, Certificate} }
+
+// OAuth is what a mail program needs to get a token by itself. It is a public client
+// (RFC 6749 §2.1): everybody is told this.
+type OAuth struct {
+	Authorization string // the authorization endpoint, an https URL
+	Token         string // the token endpoint, an https URL
+	ClientID      string
+	Scope         []string
+}
+
+// IsZero reports whether nothing is to be told.
+func (o OAuth) IsZero() bool { return o.ClientID == "" }
 
 // Deps are what a Service looks at.
 type Deps struct {
@@ -45,7 +76,12 @@ type Service struct {
 }
 
 // New returns a Service.
-func New(c Config, d Deps) *Service { return &Service{c, d} }
+func New(c Config, d Deps) *Service {
+	if c.Methods == nil {
+		c.Methods = AllMethods()
+	}
+	return &Service{c, d}
+}
 
 // Mux is where pages are mounted: one of package web.
 type Mux func(pattern string, h http.Handler)
@@ -67,6 +103,9 @@ func (s *Service) Mount(secure, plain Mux) {
 		secure("GET "+path+"/v1.0/{address}", http.HandlerFunc(s.outlookJSON))
 	}
 	secure("GET /apple.mobileconfig", http.HandlerFunc(s.apple))
+	if !s.config.OAuth.IsZero() {
+		secure("GET /thunderbird.xpi", http.HandlerFunc(s.thunderbirdAddOn))
+	}
 }
 
 // ErrAddress reports a question about something that is no address of a domain of
@@ -95,16 +134,38 @@ func (s *Service) account(address, remote string) (account, error) {
 }
 
 // login is the name to log in with for an address: the address itself where the
-// directory takes it, else the primary address of whose it is.
+// directory takes it for whose it is, else the primary address, else another of the
+// person's names. A name that nobody may use, since others have it too, is none.
 func (s *Service) login(a envelope.Address) string {
 	snapshot := s.deps.Live.Snapshot()
-	if e := snapshot.ByLogin(a.String()); e != nil {
+	e := snapshot.Resolve(a).Entry
+	if e == nil || e.Kind != directory.KindPerson {
 		return a.String()
 	}
-	if e := snapshot.Resolve(a).Entry; e != nil && e.Kind == directory.KindPerson && !e.Primary.IsZero() {
-		return e.Primary.String()
+	names := []string{a.String()}
+	if !e.Primary.IsZero() {
+		names = append(names, e.Primary.String())
+	}
+	others := slices.Clone(e.Logins)
+	slices.SortStableFunc(others, func(a, b string) int { return cmp.Compare(familiar(a), familiar(b)) })
+	for _, name := range append(names, others...) {
+		if who := snapshot.ByLogin(name); who != nil && who.Key == e.Key {
+			return name
+		}
 	}
 	return a.String()
+}
+
+// familiar orders the forms of login names, those first that people know: like an
+// address (userPrincipalName), one word (uid, sAMAccountName), DOMAIN\user.
+func familiar(name string) int {
+	switch {
+	case strings.Contains(name, `\`):
+		return 2
+	case strings.Contains(name, "@"):
+		return 0
+	}
+	return 1
 }
 
 // may reports whether one of the mechanisms is offered for a protocol.

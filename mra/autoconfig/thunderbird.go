@@ -3,6 +3,7 @@ package autoconfig
 import (
 	"encoding/xml"
 	"net/http"
+	"net/url"
 	"strings"
 )
 
@@ -11,6 +12,17 @@ type clientConfig struct {
 	XMLName  xml.Name      `xml:"clientConfig"`
 	Version  string        `xml:"version,attr"`
 	Provider emailProvider `xml:"emailProvider"`
+	OAuth    *oauthServer  `xml:"oAuth2,omitempty"`
+}
+
+// oauthServer is where a client gets a token. Thunderbird knows the issuers that are
+// built into it and those of add-ons, and reads nothing of this; others do.
+type oauthServer struct {
+	Authorization string `xml:"authURL"`
+	Token         string `xml:"tokenURL"`
+	Issuer        string `xml:"issuer"`
+	Scope         string `xml:"scope"`
+	ClientID      string `xml:"clientID"`
 }
 
 type emailProvider struct {
@@ -63,7 +75,7 @@ func (s *Service) thunderbird(w http.ResponseWriter, r *http.Request) {
 		ID: acc.address.Domain, Domain: acc.address.Domain, DisplayName: s.config.Organisation, ShortName: s.config.Organisation,
 	}}
 	for _, server := range s.config.Servers {
-		t := thunderbirdServer{s.config.Hostname, server.Port, "STARTTLS", acc.login, acc.thunderbirdMethods(server.Protocol)}
+		t := thunderbirdServer{s.config.Hostname, server.Port, "STARTTLS", acc.login, s.thunderbirdMethods(&acc, server.Protocol)}
 		if server.Implicit {
 			t.SocketType = "SSL"
 		}
@@ -73,23 +85,44 @@ func (s *Service) thunderbird(w http.ResponseWriter, r *http.Request) {
 			c.Provider.Incoming = append(c.Provider.Incoming, incomingServer{server.Protocol, t})
 		}
 	}
+	c.OAuth = s.oauthServer(&acc)
 	writeXML(w, c)
 }
 
-// thunderbirdMethods are the ways to log in, the one first that works for everybody:
-// the client takes the first it has, and does not come back for another.
-func (a *account) thunderbirdMethods(protocol string) (methods []string) {
-	for _, m := range []struct {
-		name       string
-		mechanisms []string
-	}{
-		{"password-cleartext", []string{"PLAIN", "LOGIN"}}, // within TLS
-		{"GSSAPI", []string{"GSSAPI"}},
-		{"OAuth2", []string{"XOAUTH2", "OAUTHBEARER"}},
-		{"TLS-client-cert", []string{"EXTERNAL"}},
-	} {
-		if a.may(protocol, m.mechanisms...) {
-			methods = append(methods, m.name)
+// oauthServer is where to get a token, nil where none is taken.
+func (s *Service) oauthServer(acc *account) *oauthServer {
+	o := s.config.OAuth
+	if o.IsZero() || !acc.may("imap", tokenMechanisms...) && !acc.may("pop3", tokenMechanisms...) {
+		return nil
+	}
+	issuer := s.config.Hostname
+	if u, err := url.Parse(o.Authorization); err == nil {
+		issuer = u.Hostname()
+	}
+	return &oauthServer{o.Authorization, o.Token, issuer, strings.Join(o.Scope, " "), o.ClientID}
+}
+
+// tokenMechanisms take a token of an issuer.
+var tokenMechanisms = []string{"XOAUTH2", "OAUTHBEARER"}
+
+// thunderbirdMethods are the ways to log in, in the order of the configuration. A
+// client passes over what it does not know, such as a token of an issuer with which it
+// is not registered, and takes the first one of the rest.
+func (s *Service) thunderbirdMethods(a *account, protocol string) (methods []string) {
+	for _, m := range s.config.Methods {
+		name, mechanisms := "", []string(nil)
+		switch m {
+		case Password:
+			name, mechanisms = "password-cleartext", []string{"PLAIN", "LOGIN"} // within TLS
+		case Ticket:
+			name, mechanisms = "GSSAPI", []string{"GSSAPI"}
+		case Token:
+			name, mechanisms = "OAuth2", tokenMechanisms
+		case Certificate:
+			name, mechanisms = "TLS-client-cert", []string{"EXTERNAL"}
+		}
+		if a.may(protocol, mechanisms...) {
+			methods = append(methods, name)
 		}
 	}
 	return methods
