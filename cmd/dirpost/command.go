@@ -52,6 +52,7 @@ server of them.`,
 		certCommand(path, std),
 		explainCommand(path, std),
 		doctorCommand(path, std),
+		healthCommand(path, std),
 		sendmailCommand(std),
 		manualCommand(),
 	)

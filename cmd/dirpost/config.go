@@ -275,6 +275,7 @@ var allRoles = []string{roleMX, roleMSA, roleIMAP, rolePOP, roleHTTP, roleQueue,
 // protocols maps the protocol of a listener to the role that opens it.
 var protocols = map[string]string{
 	"smtp": roleMX, "submission": roleMSA, "imap": roleIMAP, "pop3": rolePOP, "http": roleHTTP, "lmtp": roleMX,
+	"status": "", // whatever its roles are
 }
 
 // readConfig reads and checks the configuration file.
@@ -513,7 +514,7 @@ func (f *File) validateListeners() []error {
 			bad("address", "there is a listener on it already")
 		}
 		if _, ok := protocols[l.Protocol]; !ok {
-			bad("protocol", "%q is none of smtp, submission, imap, pop3, http, lmtp", l.Protocol)
+			bad("protocol", "%q is none of smtp, submission, imap, pop3, http, lmtp, status", l.Protocol)
 		}
 		switch l.TLS {
 		case "", "starttls", "implicit", "off":
@@ -522,6 +523,9 @@ func (f *File) validateListeners() []error {
 		}
 		if l.Protocol == "http" && l.TLS == "starttls" {
 			bad("tls", "there is no STARTTLS in HTTP: implicit or off")
+		}
+		if l.Protocol == "status" && (l.TLS != "" && l.TLS != "off" || len(l.Proxies) > 0) {
+			bad("protocol", "status has neither TLS nor proxies: it is for those who watch the node, not for the world")
 		}
 		needTLS = needTLS || l.TLS == "implicit" || l.TLS == "starttls"
 		for _, p := range l.Proxies {

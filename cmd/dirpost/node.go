@@ -70,6 +70,7 @@ type node struct {
 	policy     *policy.Policy // of port 25
 	submission *policy.Policy // of people who have logged in
 	smtpd      *smtpd.Metrics
+	webd       *web.Server // nil until a listener needs it
 
 	pageParts
 
@@ -265,7 +266,7 @@ func (n *node) buildListeners(context.Context) error {
 	servers := make(map[string]func(*ListenerSection) (serveFunc, error))
 	for i := range n.file.Listener {
 		l := &n.file.Listener[i]
-		if !n.has(protocols[l.Protocol]) {
+		if role := protocols[l.Protocol]; role != "" && !n.has(role) {
 			continue
 		}
 		if l.TLS == "implicit" && n.tls == nil {
@@ -311,6 +312,9 @@ func (n *node) server(protocol string) func(*ListenerSection) (serveFunc, error)
 		s := pop3d.New(pop3d.Config{}, n.store, n.auth, n.events)
 		n.register(s.Collectors()...)
 		return n.retrieval(protocol, s)
+	case "status":
+		s := n.webServer()
+		return func(*ListenerSection) (serveFunc, error) { return s.ServeStatus, nil }
 	default:
 		return n.web()
 	}
@@ -370,19 +374,32 @@ func (n *node) hostName(ctx context.Context, a netip.Addr) string {
 	return name
 }
 
-// web builds the web server, in clear and by TLS.
-func (n *node) web() func(*ListenerSection) (serveFunc, error) {
-	c := web.Config{Hostname: n.file.Server.Name}
-	for _, l := range n.file.Listener { // clients of HTTP are sent to HTTPS
+// httpsPort is the port to which clients of HTTP are sent, 0 if there is none.
+func (f *File) httpsPort() (number int) {
+	for _, l := range f.Listener {
 		if _, port, err := net.SplitHostPort(l.Address); err == nil && l.Protocol == "http" && l.TLS == "implicit" {
-			c.HTTPSPort, _ = strconv.Atoi(port)
+			number, _ = strconv.Atoi(port)
 		}
 	}
-	c.Allowed, _ = n.file.Web.metricsClients() // Validate has seen it
-	s := web.New(c, n.metrics, n.checks(), n.log)
+	return number
+}
+
+// webServer is the one web server of the node, of its pages and of its status.
+func (n *node) webServer() *web.Server {
+	if n.webd == nil {
+		c := web.Config{Hostname: n.file.Server.Name, HTTPSPort: n.file.httpsPort()}
+		c.Allowed, _ = n.file.Web.metricsClients() // Validate has seen it
+		n.webd = web.New(c, n.metrics, n.checks(), n.log)
+		n.register(n.webd.Collectors()...)
+	}
+	return n.webd
+}
+
+// web builds the pages, in clear and by TLS.
+func (n *node) web() func(*ListenerSection) (serveFunc, error) {
+	s := n.webServer()
 	n.mountPage(s)
-	n.register(s.Collectors()...)
-	n.mountAutoconfig(s, c.HTTPSPort)
+	n.mountAutoconfig(s, n.file.httpsPort())
 	n.mountSTS(s)
 	if n.acme != nil {
 		s.HandleACME(n.acme)

@@ -1,6 +1,8 @@
-// Package web is the HTTP and the HTTPS listener of a node. It serves what every
-// node has: the redirect to HTTPS, /healthz, /metrics and the path of ACME
-// challenges; pages live with their owners, who mount them.
+// Package web is the HTTP, the HTTPS and the status listener of a node. It serves
+// what every node has: the redirect to HTTPS, /healthz, /metrics and the path of
+// ACME challenges; pages live with their owners, who mount them. The status listener
+// has no pages, and /livez besides, which says that the process runs whatever its
+// database does.
 //
 // # Standards
 //

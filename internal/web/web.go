@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -48,6 +49,7 @@ type Server struct {
 	health health
 	plain  *http.ServeMux
 	secure *http.ServeMux
+	status *http.ServeMux
 	acme   http.Handler
 
 	requests *prometheus.CounterVec   // code: 2xx, 3xx, 4xx, 5xx
@@ -65,7 +67,7 @@ func New(c Config, metrics prometheus.Gatherer, checks map[string]Check, log *sl
 	}
 	s := &Server{
 		config: c, log: log, health: health{checks: checks},
-		plain: http.NewServeMux(), secure: http.NewServeMux(), acme: http.NotFoundHandler(),
+		plain: http.NewServeMux(), secure: http.NewServeMux(), status: http.NewServeMux(), acme: http.NotFoundHandler(),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "dirpost_web_requests_total", Help: "Requests by the class of their answer.",
 		}, []string{"code"}),
@@ -75,10 +77,14 @@ func New(c Config, metrics prometheus.Gatherer, checks map[string]Check, log *sl
 		}, []string{"code"}),
 	}
 	expose := s.allowedOnly(promhttp.HandlerFor(metrics, promhttp.HandlerOpts{ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}))
-	for _, mux := range []*http.ServeMux{s.plain, s.secure} {
+	for _, mux := range []*http.ServeMux{s.plain, s.secure, s.status} {
 		mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { s.health.serve(w, r, s.allowed(r)) })
 		mux.Handle("GET /metrics", expose)
 	}
+	// Whoever watches the process must not end it because the database is away.
+	s.status.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "ok\n") // the client has left
+	})
 	s.plain.HandleFunc("GET /.well-known/acme-challenge/", func(w http.ResponseWriter, r *http.Request) { s.acme.ServeHTTP(w, r) })
 	s.plain.HandleFunc("/", s.redirect)
 	return s
@@ -102,6 +108,12 @@ func (s *Server) HandleACME(h http.Handler) { s.acme = h }
 // ServePlain serves HTTP on l until ctx ends.
 func (s *Server) ServePlain(ctx context.Context, l net.Listener) error {
 	return s.serve(ctx, l, s.plain)
+}
+
+// ServeStatus serves /healthz, /livez and /metrics alone on l, in clear, until ctx
+// ends: for those who watch the node.
+func (s *Server) ServeStatus(ctx context.Context, l net.Listener) error {
+	return s.serve(ctx, l, s.status)
 }
 
 // ServeTLS serves HTTPS on l until ctx ends.

@@ -20,8 +20,8 @@ import (
 
 type site struct {
 	*Server
-	plain, secure string
-	client        *http.Client
+	plain, secure, status string
+	client                *http.Client
 }
 
 // start serves on free ports of the loopback.
@@ -39,8 +39,8 @@ func start(t *testing.T, c Config, checks map[string]Check) *site {
 	s.HandleACME(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "token") }))
 
 	ctx, cancel := context.WithCancel(context.Background())
-	over := make(chan error, 2)
-	var ls [2]net.Listener
+	over := make(chan error, 3)
+	var ls [3]net.Listener
 	for i := range ls {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -48,13 +48,14 @@ func start(t *testing.T, c Config, checks map[string]Check) *site {
 		}
 		ls[i] = l
 	}
-	s.plain, s.secure = "http://"+ls[0].Addr().String(), "https://"+ls[1].Addr().String()
+	s.plain, s.secure, s.status = "http://"+ls[0].Addr().String(), "https://"+ls[1].Addr().String(), "http://"+ls[2].Addr().String()
 	go func() { over <- s.ServePlain(ctx, ls[0]) }()
 	go func() { over <- s.ServeTLS(ctx, ls[1], &tls.Config{Certificates: []tls.Certificate{cert.TLS}}) }()
+	go func() { over <- s.ServeStatus(ctx, ls[2]) }()
 	t.Cleanup(func() {
 		s.client.CloseIdleConnections()
 		cancel()
-		for range 2 {
+		for range 3 {
 			if err := <-over; err != nil {
 				t.Errorf("serve: %v", err)
 			}
@@ -180,6 +181,21 @@ func TestStrangers(t *testing.T) {
 	}
 	if res, _ := s.get(t, s.plain+"/metrics"); res.StatusCode != 404 {
 		t.Errorf("metrics: %s", res.Status)
+	}
+}
+
+// The status listener tells that the process runs from that it can serve, and has no
+// page.
+func TestStatus(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{}, map[string]Check{"database": func(context.Context) (State, string) { return Down, "" }})
+	for path, want := range map[string]int{"/livez": 200, "/healthz": 503, "/metrics": 200, "/page": 404, "/": 404, "/.well-known/acme-challenge/x": 404} {
+		if res, body := s.get(t, s.status+path); res.StatusCode != want {
+			t.Errorf("%s: %s %s", path, res.Status, body)
+		}
+	}
+	if res, _ := s.get(t, s.plain+"/livez"); res.StatusCode != 308 {
+		t.Errorf("/livez for the world: %s", res.Status)
 	}
 }
 
