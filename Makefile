@@ -31,6 +31,7 @@ check: vet staticcheck ## what can be said about the code without running it
 
 vet:
 	$(GO) vet ./...
+	$(GO) vet -C tools ./...
 
 staticcheck: .cache/staticcheck
 	.cache/staticcheck ./...
@@ -42,6 +43,11 @@ staticcheck: .cache/staticcheck
 .cache/nfpm: tools/go.mod tools/go.sum
 	@mkdir -p .cache
 	$(GO) build -C tools -o ../$@ github.com/goreleaser/nfpm/v2/cmd/nfpm
+
+# Reads the recipes of deploy/ in the tests.
+.cache/deploycheck: tools/go.mod tools/go.sum $(wildcard tools/deploycheck/*.go)
+	@mkdir -p .cache
+	$(GO) build -C tools -o ../$@ ./deploycheck
 
 deb: build .cache/nfpm ## Debian packages in dist/, for this machine's architecture: make deb VERSION=1.2.3
 	@deploy/deb/build.sh bin/dirpost .cache/nfpm
@@ -55,7 +61,7 @@ packages: ## install the Debian packages that the demo needs
 test-packages:
 	@deploy/install-packages.sh run ad test
 
-test: test-packages check ## install what is missing, check, and run all tests with the race detector
+test: test-packages check .cache/deploycheck ## install what is missing, check, and run all tests with the race detector
 	@# The ports of a domain controller cannot be chosen, and an ordinary user may not have them on this network.
 	@set --; if [ "$$(id -u)" != 0 ]; then \
 	    if deploy/own-network.sh true 2>/dev/null; then set -- -exec "'$(CURDIR)/deploy/own-network.sh'"; \

@@ -80,15 +80,6 @@ func (p *peer) lastLog() string {
 // addresses of Dirpost are those of s.
 var peers = map[string]func(t *testing.T, dir string, s *system) *peer{"postfix": postfix, "exim": exim}
 
-// mustWrite makes a file.
-func mustWrite(t *testing.T, path, text string, mode os.FileMode) string {
-	t.Helper()
-	if err := os.WriteFile(path, []byte(text), mode); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
 // mustMkdir makes a directory, for the user uid unless it is -1.
 func mustMkdir(t *testing.T, path string, uid int) string {
 	t.Helper()

@@ -189,6 +189,15 @@ func shortDir(t *testing.T) string {
 	return dir
 }
 
+// mustWrite makes a file.
+func mustWrite(t *testing.T, path, text string, mode os.FileMode) string {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), mode); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 // nextPort counts the ports that freeAddress has tried. What others get from the
 // system lies above, the ports of demos below, and no two tests of this process get
 // the same one.
