@@ -47,6 +47,9 @@ func TestAcceptancePackage(t *testing.T) {
 	// 0 is no exposure at all, 10 is a service without any protection.
 	inside("systemd-analyze security --offline=true --threshold=20 --no-pager dirpost.service >/dev/null")
 	expect("dirpost --version", "dirpost version 1.0")
+	expect("dirpost setup 2>&1 </dev/null | sed -n 's/^dirpost: //p'", `domains: missing: which domains is mail for? As in domains = ["example.com"], or --domains`)
+	expect("dirpost setup --answers-example >/tmp/answers; dirpost setup --answers /tmp/answers 2>&1 | sed -n 's/^dirpost: \\(directory[^:]*\\).*/\\1/p'", "directory.bind_password")
+	expect("ls /etc/dirpost", "sealing.key")
 	// What the example lacks is the certificate and the password of the directory.
 	expect("dirpost config example >/etc/dirpost/dirpost.toml; dirpost config check --offline 2>&1 | sed 's/.*: stat //; s/.*: open //'",
 		"/etc/dirpost/ldap.password: no such file or directory\n/etc/dirpost/tls/fullchain.pem: no such file or directory")

@@ -96,6 +96,7 @@ type DirectorySection struct {
 	Discover     string              `toml:"discover"`
 	TLS          string              `toml:"tls"`
 	CA           string              `toml:"ca"`
+	heldCA       string              // what stands in the file CA, while it is not written yet
 	ServerName   string              `toml:"server_name"`
 	Base         string              `toml:"base"`
 	Filter       string              `toml:"filter"`

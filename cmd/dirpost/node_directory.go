@@ -54,7 +54,9 @@ func (f *File) client(name string, withAccount bool, log *slog.Logger) (*ldap.Cl
 		}
 		c.Resolver = dns
 	}
-	if d.CA != "" {
+	if d.heldCA != "" {
+		c.CA = d.heldCA
+	} else if d.CA != "" {
 		pem, err := os.ReadFile(d.CA)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("directory.%s.ca: there is no file %s", name, d.CA)

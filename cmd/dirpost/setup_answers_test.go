@@ -182,6 +182,10 @@ func TestSetupACME(t *testing.T) {
 	if file.ACME.Directory != a.URL || len(file.ACME.Names) != 3 || len(file.TLS.Certificate) != 0 {
 		t.Errorf("%+v, %+v", file.ACME, file.TLS)
 	}
+	before := s.tree()
+	out, _ = s.setup(0, "--unattended")
+	contains(t, out, "nothing to change")
+	s.same(before)
 	// And back to files.
 	out, _ = s.setup(0, "--unattended", "--certificate-kind", "files", "--certificate-chain", s.cert.CertFile, "--certificate-key", s.cert.KeyFile)
 	if file, err = readConfig(s.config); err != nil {

@@ -118,6 +118,8 @@ type setup struct {
 	admin        join.Request
 	prospect     *join.Prospect // nil: joined already, or nothing to join
 	authorities  string         // of the domain, to be trusted, PEM
+	shownCA      string         // what a server has shown and somebody trusts, PEM
+	wantsCA      bool           // the certificates of the servers are from nobody whom we know
 	databaseURL  string         // to connect with now, a password in it
 	ownerURL     string
 	staged       []stagedFile
@@ -150,7 +152,7 @@ type setupChange struct {
 // newSetup looks at what is there, and puts the answers together.
 func newSetup(path string, o setupOptions, flags *setupAnswers, std streams) (*setup, error) {
 	s := &setup{setupOptions: o, path: path, packaged: path == defaultConfig, std: std, say: std.out, log: newLogger(LogSection{Level: "error", Format: "text"}, std.err)}
-	s.result.Config, s.result.DryRun = path, o.dryRun
+	s.result = setupResult{Config: path, DryRun: o.dryRun, Changes: []setupChange{}, Done: []string{}, Notes: []string{}, Census: []directory.Census{}, Findings: []directory.Finding{}, Records: []dnsRecord{}}
 	if o.asJSON {
 		s.say = std.err
 	}

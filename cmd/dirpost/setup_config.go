@@ -78,6 +78,9 @@ func (s *setup) edits() []tomlEdit {
 // keyFile is where the sealing key is; the package has made it there.
 func (s *setup) keyFile() string { return filepath.Join(filepath.Dir(s.path), "sealing.key") }
 
+// authorityFile is where an authority is put that somebody trusts by its fingerprint.
+func (s *setup) authorityFile() string { return filepath.Join(filepath.Dir(s.path), "ldap-ca.pem") }
+
 // passwordFile is where the password of the directory account is put.
 func (s *setup) passwordFile() string { return filepath.Join(filepath.Dir(s.path), "ldap.password") }
 
@@ -253,8 +256,13 @@ func (s *setup) build() error {
 	if s.sealingKey != nil {
 		s.file.Server.SealingKey.held = s.sealingKey
 	}
-	if d, ok := s.file.Directory[s.a.Directory.Name]; ok && s.bindPassword != "" {
-		d.BindPassword.held = []byte(s.bindPassword)
+	if d, ok := s.file.Directory[s.a.Directory.Name]; ok {
+		if s.bindPassword != "" {
+			d.BindPassword.held = []byte(s.bindPassword)
+		}
+		if d.CA == s.authorityFile() {
+			d.heldCA = s.shownCA
+		}
 		s.file.Directory[s.a.Directory.Name] = d
 	}
 	if s.databaseURL != "" {
@@ -299,6 +307,9 @@ func (s *setup) complete() error {
 	}
 	if err := s.stagePassword(); err != nil {
 		return err
+	}
+	if s.shownCA != "" && s.a.Directory.CA == s.authorityFile() {
+		s.stage(stagedFile{path: s.authorityFile(), content: []byte(s.shownCA), mode: 0o644, keep: true})
 	}
 	if err := s.build(); err != nil {
 		return err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -95,8 +96,16 @@ func (s *setup) askJoin(ctx context.Context) (err error) {
 		}
 		d.Base = "" // follows from it
 	}
-	if err := s.build(); err != nil || s.isJoined(ctx) {
+	if s.wantsCA && s.flags.Directory.CA == "" {
+		if err := s.askCA(ctx); err != nil {
+			return err
+		}
+	}
+	if err := s.build(); err != nil {
 		return err
+	}
+	if joined, err := s.isJoined(ctx); joined || err != nil {
+		return nil // what is wrong is said when it is tried
 	}
 	if s.flags.Directory.Admin == "" {
 		def := d.Admin
@@ -114,6 +123,19 @@ func (s *setup) askJoin(ctx context.Context) (err error) {
 	}
 	if s.prospect != nil && s.prospect.Exists() && !d.Reuse {
 		d.Reuse, err = s.ask.yes(ctx, "Take over the computer account "+s.prospect.Principal, false)
+	}
+	return err
+}
+
+// askCA asks for the authority of the servers.
+func (s *setup) askCA(ctx context.Context) (err error) {
+	d := &s.a.Directory
+	def := d.CA
+	if def == "" {
+		def = "system"
+	}
+	if d.CA, err = s.ask.line(ctx, "File with the authority of their certificates (PEM), or system", def); d.CA == "system" {
+		d.CA = ""
 	}
 	return err
 }
@@ -138,15 +160,8 @@ func (s *setup) askAccount(ctx context.Context) (err error) {
 		}
 	}
 	if s.flags.Directory.CA == "" {
-		def := d.CA
-		if def == "" {
-			def = "system"
-		}
-		if d.CA, err = s.ask.line(ctx, "File with the authority of their certificates (PEM), or system", def); err != nil {
+		if err := s.askCA(ctx); err != nil {
 			return err
-		}
-		if d.CA == "system" {
-			d.CA = ""
 		}
 	}
 	if s.flags.Directory.BindDN == "" {
@@ -193,7 +208,7 @@ func (s *setup) askDatabase(ctx context.Context) (err error) {
 		return nil
 	}
 	if s.flags.Database.URL == "" {
-		if d.URL, err = s.ask.line(ctx, "URL as the role that serves (postgres://ROLE@HOST/DATABASE?sslmode=verify-full)", d.URL); err != nil {
+		if d.URL, err = s.askURL(ctx, "URL as the role that serves (postgres://ROLE@HOST/DATABASE?sslmode=verify-full)", d.URL); err != nil {
 			return err
 		}
 	}
@@ -202,7 +217,7 @@ func (s *setup) askDatabase(ctx context.Context) (err error) {
 		if def == "" {
 			def = "same"
 		}
-		if d.OwnerURL, err = s.ask.line(ctx, "URL as the owner of the schema, or same", def); err != nil {
+		if d.OwnerURL, err = s.askURL(ctx, "URL as the owner of the schema, or same", def); err != nil {
 			return err
 		}
 		if d.OwnerURL == "same" {
@@ -210,6 +225,41 @@ func (s *setup) askDatabase(ctx context.Context) (err error) {
 		}
 	}
 	return nil
+}
+
+// askURL asks for a database, and without echo for the password of a role that comes
+// over a network, where nothing says in which file that is.
+func (s *setup) askURL(ctx context.Context, prompt, def string) (string, error) {
+	text, err := s.ask.line(ctx, prompt, withoutPassword(def))
+	if err != nil {
+		return "", err
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || u.User == nil || u.Query().Has("passfile") || u.Query().Has("sslcert") {
+		return text, nil
+	}
+	if _, has := u.User.Password(); has {
+		return text, nil
+	}
+	password, err := s.ask.secret(ctx, "Password of "+u.User.Username())
+	if err != nil {
+		return "", err
+	}
+	u.User = url.UserPassword(u.User.Username(), password)
+	return u.String(), nil
+}
+
+// withoutPassword is a URL that may be shown.
+func withoutPassword(text string) string {
+	u, err := url.Parse(text)
+	if err != nil || u.User == nil {
+		return text
+	}
+	if _, has := u.User.Password(); has {
+		u.User = url.User(u.User.Username())
+		return u.String()
+	}
+	return text
 }
 
 // askCertificate asks where the certificate comes from.

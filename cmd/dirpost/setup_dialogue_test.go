@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -184,11 +185,11 @@ func TestSetupDialogue(t *testing.T) {
 
 		{"Join a domain", "samba"}, {"Join a domain", "acc"}, // no word of these, and the begin of one
 		{"Servers", "ldaps://127.0.0.1:1"}, {"File with the authority", enter}, {"Account that reads", s.slapd.ServiceDN}, {"Its password", "wrong"},
-		{"Join a domain", enter}, {"Servers", s.slapd.TLSURL}, {"File with the authority", enter}, {"Account that reads", enter}, {"Its password", "wrong"},
+		{"Join a domain", enter}, {"Servers", s.slapd.TLSURL}, {"File with the authority", enter}, {"Account that reads", enter}, {"Its password", "wrong"}, {"Is that the fingerprint", "no"},
 		{"Join a domain", enter}, {"Servers", enter}, {"File with the authority", s.slapd.CAFile}, {"Account that reads", enter}, {"Its password", "wrong"},
 		{"Join a domain", enter}, {"Servers", enter}, {"File with the authority", enter}, {"Account that reads", enter}, {"Its password", s.slapd.ServicePassword},
 
-		{"A database of its own", "given"}, {"URL as the role", "postgres://nobody@127.0.0.1:1/x?sslmode=verify-full"}, {"URL as the owner", enter},
+		{"A database of its own", "given"}, {"URL as the role", "postgres://nobody@127.0.0.1:1/x?sslmode=verify-full"}, {"Password of nobody", "wrong"}, {"URL as the owner", enter},
 		{"A database of its own", "private"},
 
 		{"Networks that are inside", "10.0.0.1/8"}, {"Networks that are inside", "127.0.0.0/8"},
@@ -210,6 +211,49 @@ func TestSetupDialogue(t *testing.T) {
 	})
 	contains(t, got, "nothing to change")
 	s.same(before)
+}
+
+// TestSetupTrusts: an authority that nobody here knows is trusted by its fingerprint.
+func TestSetupTrusts(t *testing.T) {
+	t.Parallel()
+	s := newSetUp(t)
+	var lines []line
+	for _, l := range s.answerLines() {
+		switch {
+		case l.asked == "File with the authority":
+			l.answer = enter
+		case strings.HasSuffix(l.asked, "mail") || l.asked == "Do all this":
+			continue
+		}
+		if lines = append(lines, l); l.asked == "Its password" {
+			lines = append(lines, line{"Is that the fingerprint", "yes"})
+		}
+	}
+	got := s.talk(0, lines, append(s.hostFlags(), "--dry-run")...)
+	contains(t, got, "29 people with an address of corp.example", "write "+s.dir+"/mail/ldap-ca.pem", "ca = \""+s.dir+"/mail/ldap-ca.pem\"")
+	if _, err := os.Stat(filepath.Dir(s.config)); !os.IsNotExist(err) {
+		t.Fatalf("--dry-run makes something: %v", err)
+	}
+}
+
+// TestSetupJoinDialogue: the domain that the DNS knows is what Enter joins.
+func TestSetupJoinDialogue(t *testing.T) {
+	t.Parallel()
+	ad := testenv.AD(t)
+	s := newSetUp(t)
+	s.dns.Set(t, "mail.corp.example. IN A 127.0.0.1", "_ldap._tcp.dc._msdcs.corp.example. IN SRV 0 100 389 dc1.corp.example.", "dc1.corp.example. IN A "+ad.Address)
+	ca := s.secret("ca.pem", ad.CA)
+	lines := []line{{"Domains that mail is for", "corp.example"}, {"Name of this host", "talk.corp.example"}}
+	for _, password := range []string{"wrong", ad.AdminPassword} {
+		lines = append(lines, line{"Join a domain", enter}, line{"Domain to join", enter}, line{"Who may make", enter}, line{"Password of Administrator", password})
+	}
+	lines = append(lines, line{"Join a domain", enter}, line{"Domain to join", enter}, line{"File with the authority", ca}, line{"Who may make", enter}, line{"Password of Administrator", ad.AdminPassword})
+	lines = append(lines, line{"A database of its own", enter}, line{"Networks that are inside", "all"}, line{"Certificate from", "csr"})
+	got := s.talk(0, lines, append(s.hostFlags(), "--dry-run")...)
+	// Other tests have people and computers of their own in the domain.
+	text := regexp.MustCompile(`\d+ entries, \d+ people`).ReplaceAllString(s.normal(got), "N entries, N people")
+	text = regexp.MustCompile(`(?s)\ncorp.example: .*\nThis would be done`).ReplaceAllString(text, "\n…\n\nThis would be done")
+	golden(t, "setup/join.out", text)
 }
 
 // TestSetupInterrupted: Ctrl-C at each question, and "no" at the end, leave nothing

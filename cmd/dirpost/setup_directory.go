@@ -3,7 +3,10 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -29,7 +32,40 @@ func (s *setup) tryDirectory(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute) // a large directory is read whole
 	defer cancel()
-	switch d.Kind {
+	err := s.tryKind(ctx)
+	var untrusted *tls.CertificateVerificationError
+	if s.ask == nil || !errors.As(err, &untrusted) {
+		return err
+	}
+	s.wantsCA = true
+	if yes, askErr := s.trustShown(ctx, untrusted.UnverifiedCertificates); !yes {
+		return errors.Join(err, askErr)
+	}
+	return s.tryKind(ctx)
+}
+
+// trustShown asks whether the authority that a server has shown with its certificate
+// is to be trusted, if it has shown one.
+func (s *setup) trustShown(ctx context.Context, chain []*x509.Certificate) (bool, error) {
+	if len(chain) == 0 || s.a.Directory.CA != "" {
+		return false, nil
+	}
+	top := chain[len(chain)-1]
+	if !top.IsCA {
+		return false, nil
+	}
+	fmt.Fprintf(s.say, "   ! Its certificate is from %s, until %s, which this host does not know:\n     SHA-256 %X\n", top.Subject, top.NotAfter.UTC().Format(time.DateOnly), sha256.Sum256(top.Raw))
+	yes, err := s.ask.yes(ctx, "Is that the fingerprint of your authority, and to be trusted for this directory", false)
+	if err == nil && yes {
+		s.shownCA = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: top.Raw}))
+		s.a.Directory.CA = s.authorityFile()
+	}
+	return yes, err
+}
+
+// tryKind looks at a directory of the kind that was chosen.
+func (s *setup) tryKind(ctx context.Context) error {
+	switch d := &s.a.Directory; d.Kind {
 	case directoryAccount:
 		return s.tryAccount(ctx)
 	case directoryJoin:
@@ -38,8 +74,9 @@ func (s *setup) tryDirectory(ctx context.Context) error {
 		return s.readPeople(ctx, nil)
 	case "":
 		return errors.New("directory.kind: missing: join (a domain of Active Directory) or account (any directory), or --directory-kind")
+	default:
+		return fmt.Errorf("directory.kind: %q is neither join nor account", d.Kind)
 	}
-	return fmt.Errorf("directory.kind: %q is neither join nor account", d.Kind)
 }
 
 // tryAccount connects as the account that reads.
@@ -61,13 +98,8 @@ func (s *setup) tryAccount(ctx context.Context) error {
 		}
 		s.ok("%s", describeDomain(found))
 	}
-	if d.CA != "" {
-		if _, err := os.ReadFile(d.CA); err != nil {
-			return fmt.Errorf("directory.ca: %w", err)
-		}
-		if err := s.owner.mayRead(ctx, d.CA); err != nil {
-			return fmt.Errorf("directory.ca: %w", err)
-		}
+	if err := s.checkCA(ctx); err != nil {
+		return err
 	}
 	if (d.BindDN == "") != (d.BindPassword == "" && s.bindPassword == "") {
 		return errors.New("directory.bind_dn, directory.bind_password: one is missing: who reads the directory? Without both it is read by nobody in particular")
@@ -93,6 +125,25 @@ func (s *setup) tryAccount(ctx context.Context) error {
 	return s.readPeople(ctx, nil)
 }
 
+// checkCA looks whether there is a file with the authority of the servers.
+func (s *setup) checkCA(ctx context.Context) error {
+	path := s.a.Directory.CA
+	if path == "" || s.shownCA != "" && path == s.authorityFile() {
+		return nil
+	}
+	b, err := os.ReadFile(path)
+	if err == nil && !x509.NewCertPool().AppendCertsFromPEM(b) {
+		err = fmt.Errorf("%s has no certificate in PEM", path)
+	}
+	if err == nil {
+		err = s.owner.mayRead(ctx, path)
+	}
+	if err != nil {
+		return fmt.Errorf("directory.ca: %w", err)
+	}
+	return nil
+}
+
 // takeBindPassword reads the password that the answer refers to.
 func (s *setup) takeBindPassword() error {
 	ref := s.a.Directory.BindPassword
@@ -112,8 +163,8 @@ func (s *setup) takeBindPassword() error {
 func (s *setup) findBase(ctx context.Context) error {
 	d := s.file.Directory[s.a.Directory.Name]
 	cfg := d.config(s.a.Directory.Name)
-	cfg.BindPassword, cfg.Log, cfg.Resolver = s.bindPassword, slog.New(slog.DiscardHandler), s.dns
-	if d.CA != "" {
+	cfg.BindPassword, cfg.Log, cfg.Resolver, cfg.CA = s.bindPassword, slog.New(slog.DiscardHandler), s.dns, d.heldCA
+	if d.CA != "" && d.heldCA == "" {
 		pem, err := os.ReadFile(d.CA)
 		if err != nil {
 			return fmt.Errorf("directory.ca: %w", err)

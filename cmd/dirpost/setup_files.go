@@ -64,7 +64,7 @@ func (a account) mayRead(ctx context.Context, path string) error {
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
-		return fmt.Errorf("the server's account %s may not read %s: chgrp %s FILE and chmod g+r FILE, and g+x for the directories above", a.name, path, a.name)
+		return fmt.Errorf("the server's account %s may not read %s: chgrp %s %s && chmod g+r %s, and g+x for the directories above it", a.name, path, a.name, path, path)
 	}
 	return err
 }

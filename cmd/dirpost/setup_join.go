@@ -26,6 +26,9 @@ func (s *setup) tryJoin(ctx context.Context) error {
 	if d.Base == "" {
 		d.Base = "DC=" + strings.Join(strings.Split(d.Domain, "."), ",DC=")
 	}
+	if err := s.checkCA(ctx); err != nil {
+		return err
+	}
 	if len(d.URLs) == 0 {
 		found, err := ldap.Discover(ctx, s.dns, d.Domain)
 		if err != nil {
@@ -39,7 +42,9 @@ func (s *setup) tryJoin(ctx context.Context) error {
 	if err := s.build(); err != nil {
 		return err
 	}
-	if s.isJoined(ctx) {
+	if joined, err := s.isJoined(ctx); err != nil {
+		return err
+	} else if joined {
 		s.prospect = nil
 		s.ok("this system is a member already")
 		return s.readPeople(ctx, nil)
@@ -47,17 +52,26 @@ func (s *setup) tryJoin(ctx context.Context) error {
 	return s.lookAtDomain(ctx)
 }
 
-// isJoined reports whether there is an account of this system that works.
-func (s *setup) isJoined(ctx context.Context) bool {
+// isJoined reports whether there is an account of this system. The error is that
+// nobody knows: the database where it stands does not answer.
+func (s *setup) isJoined(ctx context.Context) (bool, error) {
 	if s.present == nil || s.present.Directory[s.a.Directory.Name].Bind != ldap.BindJoined {
-		return false
+		return false, nil
 	}
+	db, err := openDatabase(ctx, s.present, s.log)
+	if err != nil {
+		if start := s.private.start(); start != "" && s.a.Database.Kind == databasePrivate {
+			return false, fmt.Errorf("the account in the domain stands in the %w: start it by %s", err, start)
+		}
+		return false, fmt.Errorf("the account in the domain stands in the %w", err)
+	}
+	db.Close()
 	client, err := s.file.client(s.a.Directory.Name, true, slog.New(slog.DiscardHandler))
 	if err != nil {
-		return false
+		return false, err
 	}
 	defer client.Close()
-	return s.present.setMachine(ctx, client, slog.New(slog.DiscardHandler)) == nil
+	return s.present.setMachine(ctx, client, slog.New(slog.DiscardHandler)) == nil, nil
 }
 
 // lookAtDomain logs in as the administrator.

@@ -258,7 +258,7 @@ func (s *setUp) normal(text string) string {
 		{`PostgreSQL \d+`, "PostgreSQL NN"}, {`/postgresql/\d+/`, "/postgresql/NN/"}, {`runuser -u postgres -- `, ""},
 		{`\d+ migrations`, "NN migrations"}, {`until \d{4}-\d\d-\d\d( \d\d:\d\d UTC)?`, "until DATE"}, {`certificate of 127[0-9.]+`, "certificate of LDAP"},
 		{`(draws no line|the main one first) \[[^]]*\]`, "$1 [FOUND]"}, {`\d{6}\w*\._domainkey`, "DAY._domainkey"}, {`the signing key \S+`, "the signing key DAY"},
-		{`3 1 1 [0-9a-f]+`, "3 1 1 HASH"}, {`id=[0-9a-z]+`, "id=ID"}, {`(?s)\( "v=DKIM1.*? \)`, "DKIM"}, {`%2F[^&]*%2Fmail`, "%2FDIR%2Fmail"}, {` {2,}`, "  "},
+		{`SHA-256 [0-9A-F]+`, "SHA-256 FINGERPRINT"}, {`3 1 1 [0-9a-f]+`, "3 1 1 HASH"}, {`id=[0-9a-z]+`, "id=ID"}, {`(?s)\( "v=DKIM1.*? \)`, "DKIM"}, {`%2F[^&]*%2Fmail`, "%2FDIR%2Fmail"}, {` {2,}`, "  "},
 	} {
 		text = regexp.MustCompile(r[0]).ReplaceAllString(text, r[1])
 	}
