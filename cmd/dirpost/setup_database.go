@@ -220,7 +220,7 @@ func psql(ctx context.Context, p child.PostgresPrograms, who child.User, host, p
 
 // clusterSettings are those of a cluster for mail on this host.
 func clusterSettings() [][2]string {
-	shared := min(max(memory()/4, 128<<20), 8<<30) >> 20
+	shared := min(max(hostMemory()/4, 128<<20), 8<<30) >> 20
 	return [][2]string{
 		{"listen_addresses", ""},
 		{"max_connections", "200"},
@@ -232,8 +232,8 @@ func clusterSettings() [][2]string {
 	}
 }
 
-// memory is what this host has, or this container may have, in octets.
-func memory() int64 {
+// hostMemory is what this host has, or this container may have, in octets.
+func hostMemory() int64 {
 	total := int64(1 << 30)
 	if b, err := os.ReadFile("/proc/meminfo"); err == nil {
 		var kib int64
