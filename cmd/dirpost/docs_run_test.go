@@ -26,6 +26,7 @@ import (
 var notRunHere = []struct{ begins, why, test string }{
 	{"dirpost serve", "does not end", "TestEndToEnd"},
 	{"dirpost join", "wants a domain controller", "TestJoinCommand"},
+	{"dirpost demo", "is a company of its own", "TestDemo"},
 	{"dirpost cert renew", "wants an authority", "TestACME"},
 	{"dirpost mailbox attach", "wants somebody who came back as another entry", "TestMailboxCommand"},
 	{"sudo apt-get install", "wants a root of its own", "TestAcceptancePackage"},
@@ -57,7 +58,11 @@ func TestDocCommands(t *testing.T) {
 		if page == "docs/manage-mailboxes.md" {
 			continue // TestDemo and TestDemoAD run it
 		}
-		for _, c := range commandsOf(blocksOf(page, pages[page])) {
+		all := commandsOf(blocksOf(page, pages[page]))
+		if page == "docs/troubleshooting.md" {
+			all = append(all, inlineCommands(page, pages[page])...) // its tables say what to run
+		}
+		for _, c := range all {
 			i := slices.IndexFunc(notRunHere, func(e struct{ begins, why, test string }) bool { return strings.HasPrefix(c.text+" ", e.begins+" ") })
 			if i >= 0 {
 				used[notRunHere[i].begins] = true
@@ -84,6 +89,77 @@ func TestDocCommands(t *testing.T) {
 			t.Errorf("%q: there is no %s", e.begins, e.test)
 		}
 	}
+}
+
+// inlineCommands are the commands of ours in running text.
+func inlineCommands(page, text string) (all []docCommand) {
+	for _, m := range inlineCommand.FindAllStringSubmatchIndex(text, -1) {
+		all = append(all, docCommand{page: page, line: 1 + strings.Count(text[:m[0]], "\n"), text: text[m[2]:m[3]]})
+	}
+	return all
+}
+
+// TestSymptoms: what docs/troubleshooting.md says that one sees, answers and lines of
+// the log, is what the program says.
+func TestSymptoms(t *testing.T) {
+	t.Parallel()
+	said := sources(t)
+	page := docPages(t)["docs/troubleshooting.md"]
+	n := 0
+	for _, row := range regexp.MustCompile(`(?m)^\| ([^|]*`+"`"+`[^|]*) \|`).FindAllStringSubmatch(page, -1) {
+		for _, m := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(row[1], -1) {
+			for _, text := range symptoms(m[1]) {
+				if n++; !strings.Contains(said, text) {
+					t.Errorf("%q: nothing says %q", m[0], text)
+				}
+			}
+		}
+	}
+	if n < 50 {
+		t.Errorf("only %d symptoms were found", n)
+	}
+}
+
+// smtpAnswer is an answer with its codes, IMAP's one with its response code.
+var smtpAnswer = regexp.MustCompile(`^(\d{3})(?: (\d\.\d+\.\d+))?(?: (.*))?$|^NO \[([A-Z]+)\]$`)
+
+// symptoms are the pieces of a symptom that stand in the program.
+func symptoms(text string) []string {
+	if m := smtpAnswer.FindStringSubmatch(text); m != nil {
+		return slices.DeleteFunc([]string{m[1], m[2], m[3], m[4]}, func(s string) bool { return s == "" })
+	}
+	var all []string
+	for _, piece := range strings.Split(text, "…") {
+		_, value, isField := strings.Cut(piece, "=") // of the log
+		if isField {
+			piece = value
+		}
+		if piece = strings.TrimSpace(piece); piece != "" {
+			all = append(all, piece)
+		}
+	}
+	return all
+}
+
+// sources is all that the program may say: its Go files without tests.
+func sources(t *testing.T) string {
+	t.Helper()
+	out, err := exec.Command("git", "-C", "../..", "ls-files", "--", "*.go").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all strings.Builder
+	for _, file := range strings.Fields(string(out)) {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		b, err := os.ReadFile(filepath.Join("../..", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Write(b)
+	}
+	return all.String()
 }
 
 // testNames are the tests of this package, of all builds.
