@@ -68,7 +68,7 @@ func blocksOf(page, text string) (all []docBlock) {
 }
 
 // docPrograms are the programs that pages tell to run.
-var docPrograms = regexp.MustCompile(`^(?:sudo (?:-u \S+ )?)?(dirpost|apt|apt-get|certbot|createdb|curl|docker|dsacls|export|helm|htpasswd|install|journalctl|kadmin:|kinit|klist|ldapmodify|ldappasswd|ldapsearch|ldbmodify|make|openssl|pg_basebackup|podman|postconf|postfix|printf|psql|samba-tool|Set-[A-Z]\w+|slapadd|slapcat|swaks|systemctl|test|thunderbird|useradd) `)
+var docPrograms = regexp.MustCompile(`^(?:sudo (?:-u \S+ )?)?(dirpost|apt|apt-get|certbot|createdb|curl|dsacls|export|htpasswd|install|journalctl|kadmin:|kinit|klist|ldapmodify|ldappasswd|ldapsearch|ldbmodify|make|openssl|pg_basebackup|postconf|postfix|printf|psql|samba-tool|Set-[A-Z]\w+|slapadd|slapcat|swaks|systemctl|test|thunderbird|useradd) `)
 
 // A docCommand is one command that a page tells to run.
 type docCommand struct {

@@ -127,8 +127,9 @@ func TestDocCommandsExist(t *testing.T) {
 // checkCommand finds and parses a command. In running text one may stand for itself
 // without its arguments, and "…" for what is said elsewhere.
 func checkCommand(text string, inline bool) error {
-	text, _, _ = strings.Cut(text, " <")
-	text, _, _ = strings.Cut(text, " >")
+	for _, more := range []string{" <", " >", " | ", " && "} {
+		text, _, _ = strings.Cut(text, more)
+	}
 	words, err := shellWords(text)
 	if err != nil {
 		return err
