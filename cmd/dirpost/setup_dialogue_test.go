@@ -17,15 +17,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A line is what somebody answers to the prompt that begins with asked.
-type line struct{ asked, answer string }
+// A setupLine is what somebody answers to the prompt that begins with asked.
+type setupLine struct{ asked, answer string }
 
 // enter keeps the default.
 const enter = ""
 
 // talk runs `dirpost setup` at a terminal, with a person who answers. It returns what
 // stands on the screen, but for passwords.
-func (s *setUp) talk(code int, lines []line, args ...string) string {
+func (s *setUp) talk(code int, lines []setupLine, args ...string) string {
 	s.t.Helper()
 	text, got := s.converse(s.t.Context(), lines, func(prompt string) {
 		s.t.Errorf("asked %q after the last answer", prompt)
@@ -37,7 +37,7 @@ func (s *setUp) talk(code int, lines []line, args ...string) string {
 }
 
 // interrupt answers some questions, and presses Ctrl-C at the next.
-func (s *setUp) interrupt(lines []line, args ...string) string {
+func (s *setUp) interrupt(lines []setupLine, args ...string) string {
 	s.t.Helper()
 	ctx, cancel := context.WithCancel(s.t.Context())
 	defer cancel()
@@ -50,12 +50,12 @@ func (s *setUp) interrupt(lines []line, args ...string) string {
 
 // converse runs `dirpost setup` at a terminal, and calls beyond at the question behind
 // the last answer.
-func (s *setUp) converse(ctx context.Context, lines []line, beyond func(prompt string), args ...string) (text string, code int) {
+func (s *setUp) converse(ctx context.Context, lines []setupLine, beyond func(prompt string), args ...string) (text string, code int) {
 	s.t.Helper()
 	program, person := terminalPair(s.t)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	screen := &screen{prompts: make(chan string, 1)}
+	screen := &setupScreen{prompts: make(chan string, 1)}
 	ended := make(chan int, 1)
 	go func() {
 		ended <- run(ctx, append([]string{"dirpost", "setup", "--dir", filepath.Dir(s.config)}, args...), streams{program, screen, screen})
@@ -90,7 +90,7 @@ func (s *setUp) converse(ctx context.Context, lines []line, beyond func(prompt s
 }
 
 // answer types one answer; a password when nothing is echoed any more.
-func (s *setUp) answer(program, person *os.File, screen *screen, l line) {
+func (s *setUp) answer(program, person *os.File, screen *setupScreen, l setupLine) {
 	s.t.Helper()
 	if strings.Contains(strings.ToLower(l.asked), "password") {
 		for s.t.Context().Err() == nil {
@@ -107,8 +107,8 @@ func (s *setUp) answer(program, person *os.File, screen *screen, l line) {
 	}
 }
 
-// screen is what somebody sees.
-type screen struct {
+// setupScreen is what somebody sees.
+type setupScreen struct {
 	mu      sync.Mutex
 	b       bytes.Buffer
 	prompts chan string
@@ -116,7 +116,7 @@ type screen struct {
 }
 
 // Write implements io.Writer.
-func (s *screen) Write(p []byte) (int, error) {
+func (s *setupScreen) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	s.b.Write(p)
 	s.mu.Unlock()
@@ -130,22 +130,22 @@ func (s *screen) Write(p []byte) (int, error) {
 }
 
 // show shows what was typed.
-func (s *screen) show(text string) {
+func (s *setupScreen) show(text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.b.WriteString(text)
 }
 
 // String is what stands there.
-func (s *screen) String() string {
+func (s *setupScreen) String() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.b.String()
 }
 
 // answerLines are right answers in a dialogue.
-func (s *setUp) answerLines() []line {
-	return []line{
+func (s *setUp) answerLines() []setupLine {
+	return []setupLine{
 		{"Domains that mail is for", "corp.example"},
 		{"Name of this host", enter},
 		{"Join a domain", "account"},
@@ -178,7 +178,7 @@ func TestSetupDialogue(t *testing.T) {
 	wrong := testenv.Certificate(t, "www.corp.example")
 	empty := filepath.Join(s.dir, "nothing.pem")
 	right := s.answerLines()
-	lines := []line{
+	lines := []setupLine{
 		{"Domains that mail is for", "corp"}, {"Name of this host", "alias.corp.example"},
 		{"Domains that mail is for", "corp.example"}, {"Name of this host", enter}, // an alias
 		{"Domains that mail is for", enter}, {"Name of this host", "mail.corp.example"},
@@ -204,7 +204,7 @@ func TestSetupDialogue(t *testing.T) {
 	golden(t, "setup/dialogue.out", text)
 
 	before := s.tree()
-	got = s.talk(0, []line{
+	got = s.talk(0, []setupLine{
 		{"Domains that mail is for", enter}, {"Name of this host", enter}, {"Join a domain", enter}, {"Servers", enter}, {"File with the authority", enter},
 		{"Account that reads", enter}, {"A database of its own", enter}, {"Networks that are inside", enter}, {"Certificate from", enter},
 		{"File with the certificate", enter}, {"File with its key", enter}, {"Do all this", enter},
@@ -217,7 +217,7 @@ func TestSetupDialogue(t *testing.T) {
 func TestSetupTrusts(t *testing.T) {
 	t.Parallel()
 	s := newSetUp(t)
-	var lines []line
+	var lines []setupLine
 	for _, l := range s.answerLines() {
 		switch {
 		case l.asked == "File with the authority":
@@ -226,7 +226,7 @@ func TestSetupTrusts(t *testing.T) {
 			continue
 		}
 		if lines = append(lines, l); l.asked == "Its password" {
-			lines = append(lines, line{"Is that the fingerprint", "yes"})
+			lines = append(lines, setupLine{"Is that the fingerprint", "yes"})
 		}
 	}
 	got := s.talk(0, lines, append(s.hostFlags(), "--dry-run")...)
@@ -243,12 +243,12 @@ func TestSetupJoinDialogue(t *testing.T) {
 	s := newSetUp(t)
 	s.dns.Set(t, "mail.corp.example. IN A 127.0.0.1", "_ldap._tcp.dc._msdcs.corp.example. IN SRV 0 100 389 dc1.corp.example.", "dc1.corp.example. IN A "+ad.Address)
 	ca := s.secret("ca.pem", ad.CA)
-	lines := []line{{"Domains that mail is for", "corp.example"}, {"Name of this host", "talk.corp.example"}}
+	lines := []setupLine{{"Domains that mail is for", "corp.example"}, {"Name of this host", "talk.corp.example"}}
 	for _, password := range []string{"wrong", ad.AdminPassword} {
-		lines = append(lines, line{"Join a domain", enter}, line{"Domain to join", enter}, line{"Who may make", enter}, line{"Password of Administrator", password})
+		lines = append(lines, setupLine{"Join a domain", enter}, setupLine{"Domain to join", enter}, setupLine{"Who may make", enter}, setupLine{"Password of Administrator", password})
 	}
-	lines = append(lines, line{"Join a domain", enter}, line{"Domain to join", enter}, line{"File with the authority", ca}, line{"Who may make", enter}, line{"Password of Administrator", ad.AdminPassword})
-	lines = append(lines, line{"A database of its own", enter}, line{"Networks that are inside", "all"}, line{"Certificate from", "csr"})
+	lines = append(lines, setupLine{"Join a domain", enter}, setupLine{"Domain to join", enter}, setupLine{"File with the authority", ca}, setupLine{"Who may make", enter}, setupLine{"Password of Administrator", ad.AdminPassword})
+	lines = append(lines, setupLine{"A database of its own", enter}, setupLine{"Networks that are inside", "all"}, setupLine{"Certificate from", "csr"})
 	got := s.talk(0, lines, append(s.hostFlags(), "--dry-run")...)
 	// Other tests have people and computers of their own in the domain.
 	text := regexp.MustCompile(`\d+ entries, \d+ people`).ReplaceAllString(s.normal(got), "N entries, N people")
@@ -270,7 +270,7 @@ func TestSetupInterrupted(t *testing.T) {
 			t.Fatalf("after %d answers there is something: %v", i, err)
 		}
 	}
-	got := s.talk(1, append(all[:len(all)-1:len(all)-1], line{"Do all this", "no"}), s.hostFlags()...)
+	got := s.talk(1, append(all[:len(all)-1:len(all)-1], setupLine{"Do all this", "no"}), s.hostFlags()...)
 	contains(t, got, "nothing was changed")
 	if _, err := os.Stat(filepath.Dir(s.config)); !os.IsNotExist(err) {
 		t.Fatalf("after a no there is something: %v", err)
@@ -279,7 +279,7 @@ func TestSetupInterrupted(t *testing.T) {
 	file := s.answersFile()
 	for _, step := range []string{"ldap.password", "made the database", "brought the schema"} {
 		ctx, cancel := context.WithCancel(t.Context())
-		out := &screen{seen: func(text string) {
+		out := &setupScreen{seen: func(text string) {
 			if strings.Contains(text, step) {
 				cancel()
 			}

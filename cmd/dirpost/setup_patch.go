@@ -63,8 +63,8 @@ func patchTOML(text []byte, edits []tomlEdit) ([]byte, error) {
 // name is the key as people write it.
 func (e tomlEdit) name() string { return strings.Join(e.path, ".") }
 
-// element is the number of an element of an array of tables, -1 for a name.
-func element(part string) int {
+// arrayElement is the number of an element of an array of tables, -1 for a name.
+func arrayElement(part string) int {
 	if digits, ok := strings.CutPrefix(part, "#"); ok {
 		if n, err := strconv.Atoi(digits); err == nil && n >= 0 && n < 1000 {
 			return n
@@ -107,7 +107,7 @@ func set(node any, path []string, value any) (any, bool, error) {
 	if len(path) == 0 {
 		return value, !reflect.DeepEqual(node, value), nil
 	}
-	if i := element(path[0]); i >= 0 {
+	if i := arrayElement(path[0]); i >= 0 {
 		list, ok := node.([]any)
 		if !ok && node != nil {
 			return nil, false, errors.New("is no array of tables")
@@ -339,7 +339,7 @@ func (e tomlEdit) appendTable(text []byte, table []string, line, newline string)
 	var names []string
 	array := false
 	for i, part := range table {
-		if element(part) < 0 {
+		if arrayElement(part) < 0 {
 			names = append(names, tomlKey(part))
 		} else {
 			array = i == len(table)-1
