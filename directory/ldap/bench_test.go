@@ -26,7 +26,8 @@ func benchNode(b *testing.B, url string, c *Client) *directory.Live {
 	b.Helper()
 	db, log := testenv.OpenDatabase(b, url), slog.New(slog.DiscardHandler)
 	hints := bus.New(db, log)
-	live := directory.Open(directory.Rules{Domains: []string{"corp.example"}})
+	rules := directory.Rules{Domains: []string{"corp.example"}, Brakes: map[string]directory.Brake{"corp": {Share: 1, Least: 1_000_000}}}
+	live := directory.Open(rules)
 	var sources []directory.Source
 	if c != nil {
 		sources = append(sources, c.Source(log))
@@ -100,6 +101,11 @@ func propagation(b *testing.B, cfg Config, admin *ldap.Conn, dn string) {
 			took = append(took, time.Since(done))
 		}
 	}
+	reportTimes(b, took)
+}
+
+// reportTimes reports the median, the 99th percentile and the longest.
+func reportTimes(b *testing.B, took []time.Duration) {
 	slices.Sort(took)
 	ms := func(share float64) float64 {
 		return float64(took[int(share*float64(len(took)-1))]) / float64(time.Millisecond)
@@ -108,6 +114,73 @@ func propagation(b *testing.B, cfg Config, admin *ldap.Conn, dn string) {
 	b.ReportMetric(ms(0.99), "ms/p99")
 	b.ReportMetric(ms(1), "ms/max")
 	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkDeletion is BenchmarkPropagation for deletions in Active Directory, of
+// which nobody tells an ordinary account. One comes every half second or so, and most
+// of them not alone.
+func BenchmarkDeletion(b *testing.B) {
+	const people = 100
+	u := newADUnit(b)
+	url := testenv.DatabaseURL(b)
+	var took []time.Duration
+	for i := range b.N {
+		var dns []string
+		for j := range people {
+			dns = append(dns, u.person(fmt.Sprintf("p%d.%d", i, j)))
+		}
+		nodes := []*directory.Live{benchNode(b, url, client(b, u.cfg)), benchNode(b, url, nil)}
+		b.ResetTimer()
+		for j, dn := range dns {
+			time.Sleep(rand.N(time.Second))
+			if j+1 < people && j%3 > 0 { // a change that explains a move of the number
+				modify(b, u.Conn, dns[people-1], "description", fmt.Sprint(j))
+			}
+			u.del(dn)
+			done := time.Now()
+			for _, live := range nodes {
+				untilLive(b, live, func(s *directory.Snapshot) bool { return !isThere(s.ByDN(dn)) })
+			}
+			took = append(took, time.Since(done))
+		}
+	}
+	reportTimes(b, took)
+}
+
+// BenchmarkIdentifiers is what one comparison of the identifiers costs, in time of
+// one connection for 1,000 entries.
+func BenchmarkIdentifiers(b *testing.B) {
+	b.Run("slapd", func(b *testing.B) {
+		s := testenv.Slapd(b)
+		s.Add(b, manyLDIF(s.Base, 100_000))
+		cfg := config(b, s)
+		cfg.Timeout = time.Minute
+		identifiers(b, cfg, "entryUUID")
+	})
+	b.Run("ad", func(b *testing.B) {
+		u := newADUnit(b)
+		for i := range 2_000 {
+			u.add(fmt.Sprintf("CN=c%d,%s", i, u.base), map[string][]string{"objectClass": {"contact"}, "mail": {u.address(fmt.Sprintf("c%d", i))}})
+		}
+		identifiers(b, u.cfg, "objectGUID")
+	})
+}
+
+func identifiers(b *testing.B, cfg Config, id string) {
+	c := client(b, cfg)
+	must(b, c.Check(b.Context()))
+	conn, err := c.dialService(b.Context())
+	must(b, err)
+	defer conn.end()
+	source := &base{client: c, log: slog.New(slog.DiscardHandler)}
+	n := 0
+	for b.Loop() {
+		req := source.request()
+		req.Attributes = []string{id}
+		must(b, source.pages(b.Context(), conn, req, func(entries []*ldap.Entry, _ bool) error { n += len(entries); return nil }))
+	}
+	b.ReportMetric(b.Elapsed().Seconds()*1e6/float64(n), "ms/1000")
+	b.ReportMetric(float64(n)/float64(b.N), "entries")
 }
 
 // BenchmarkLoad reads 100,000 people and 10,000 lists of ten from slapd, into

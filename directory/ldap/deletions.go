@@ -12,21 +12,81 @@ import (
 
 // A domain controller tells nobody of a deletion who may not read the container
 // of deleted objects, which an ordinary account may not. Then the identifiers of
-// all entries are compared: right after anything has changed, since a deletion
-// that nobody tells of moves on the number of the last change all the same, but
-// so seldom that the domain controller spends a twentieth of one connection's
-// time on it.
+// all entries are compared as soon as the number of the last change, which
+// everybody may read, has moved on further than DirSync explains. Over time that
+// may cost a twentieth of one connection's time; what was not spent is saved, so
+// that a deletion that comes after some quiet waits for nothing.
 const (
-	compareLeast = 2 * time.Second
+	// askEvery is how often the number is asked for, which costs the domain
+	// controller less than a millisecond.
+	askEvery = 200 * time.Millisecond
+	// compareShare is the part of the time that comparisons may take, as 1 in so
+	// many.
 	compareShare = 20
+	// compareBurst is how many comparisons may follow each other at once, as far as
+	// they were saved for; those of small domains more, for a second.
+	compareBurst = 4
+	// compareLeast is the time between two comparisons for changes that DirSync
+	// explains: there may be a deletion among them all the same.
+	compareLeast = 2 * time.Second
 )
 
 // deletions is how deletions are seen, and when they were last looked for.
 type deletions struct {
-	told  bool // the account sees deleted entries
-	usn   int64
-	ended time.Time
-	took  time.Duration
+	told bool  // the account sees deleted entries
+	usn  int64 // all deletions up to this change are known
+	// unexplained is how many numbers of changes nobody has named an entry for.
+	// One that is named may have had several.
+	unexplained int64
+	ahead       int64 // how many of the named may be of changes still to come
+	ended       time.Time
+	took        time.Duration
+	credit      time.Duration // what comparisons might take, when the last one ended
+}
+
+// moved takes down that the number of the last change has moved on by some, and how
+// many entries were named as changed.
+func (d *deletions) moved(by, named int64) {
+	d.unexplained = max(d.unexplained, -d.ahead) + by - named
+	d.ahead = named
+}
+
+// saved is what comparisons may take now.
+func (d *deletions) saved(now time.Time) time.Duration {
+	if d.ended.IsZero() {
+		return d.burst()
+	}
+	return min(d.credit+now.Sub(d.ended)/compareShare, d.burst())
+}
+
+func (d *deletions) burst() time.Duration { return max(time.Second, compareBurst*d.took) }
+
+// compared takes down a comparison that began when usn and unexplained were as given,
+// and has taken so long.
+func (d *deletions) compared(now time.Time, usn, unexplained int64, took time.Duration) {
+	d.credit = d.saved(now) - took
+	d.unexplained -= max(0, unexplained)
+	d.usn, d.ended, d.took = usn, now, took
+}
+
+// wait is how long it is until identifiers are to be compared, where the number of
+// the last change is usn, at most most after the last time; false: not before
+// something changes.
+func (d *deletions) wait(now time.Time, usn int64, most time.Duration) (time.Duration, bool) {
+	if d.told || d.usn == usn {
+		return 0, false
+	}
+	if d.ended.IsZero() {
+		return 0, true
+	}
+	since, saved := now.Sub(d.ended), d.saved(now)
+	var w time.Duration
+	if d.unexplained > 0 {
+		w = max(0, -saved) * compareShare
+	} else { // half is kept for what is not explained
+		w = max(compareLeast-since, (d.burst()/2-saved)*compareShare)
+	}
+	return max(0, min(w, most-since)), true
 }
 
 // The ways in which deletions are seen, in SourceStatus.
@@ -68,15 +128,15 @@ func (s *dirsyncSession) compareIfDue(ctx context.Context) error {
 		if err := s.sight(ctx); err != nil {
 			return err
 		}
+		usn := s.usn
 		last, err := s.readAll(ctx, s.conn, s.emit, s.between)
 		if err != nil {
 			return fmt.Errorf("compare: %w", err)
 		}
-		s.full = time.Now()
+		s.full, s.deleted.usn = time.Now(), usn
 		return s.emit(ctx, last)
 	}
-	gap := min(max(compareShare*s.deleted.took, compareLeast), s.client.cfg.PollEvery)
-	if s.deleted.told || s.deleted.usn == s.usn || time.Since(s.deleted.ended) < gap {
+	if wait, due := s.deleted.wait(time.Now(), s.usn, s.client.cfg.PollEvery); wait > 0 || !due {
 		return nil
 	}
 	return s.compareIdentifiers(ctx)
@@ -84,10 +144,11 @@ func (s *dirsyncSession) compareIfDue(ctx context.Context) error {
 
 // compareIdentifiers finds what has vanished without a word.
 func (s *dirsyncSession) compareIdentifiers(ctx context.Context) error {
+	start, usn, unexplained := time.Now(), s.usn, s.deleted.unexplained
 	if s.live == nil {
+		s.deleted.compared(start, usn, unexplained, 0)
 		return nil // nothing is known that could have vanished
 	}
-	start, usn := time.Now(), s.usn
 	there := make(map[objectGUID]struct{}, s.snapshot().Len())
 	// Emptiness is an error of configuration or rights, never the news that
 	// everybody has left.
@@ -115,7 +176,7 @@ func (s *dirsyncSession) compareIdentifiers(ctx context.Context) error {
 	if err := s.vanished(ctx, there); err != nil {
 		return err
 	}
-	s.deleted.usn, s.deleted.ended, s.deleted.took = usn, time.Now(), time.Since(start)
+	s.deleted.compared(time.Now(), usn, unexplained, time.Since(start))
 	return nil
 }
 

@@ -254,7 +254,7 @@ func (s *dirsyncSession) load(ctx context.Context) error {
 		return err
 	}
 	s.usn, last.At, last.Cookie = usn, at, s.wrapped()
-	s.full = time.Now()
+	s.full, s.deleted.usn = time.Now(), usn
 	return s.emit(ctx, last)
 }
 
@@ -262,14 +262,27 @@ func (s *dirsyncSession) load(ctx context.Context) error {
 // time.
 func (s *dirsyncSession) await(ctx context.Context) error {
 	s.doubt()
-	t := time.NewTimer(time.Until(s.turned.Add(turnEvery)))
+	wait := time.Until(s.turned.Add(turnEvery))
+	if due, ok := s.deleted.wait(time.Now(), s.usn, s.client.cfg.PollEvery); ok {
+		wait = min(wait, due)
+	}
+	t, ask := time.NewTimer(wait), s.asking()
 	defer t.Stop()
+	defer ask.Stop()
 	for {
 		select {
 		case <-s.hints:
 			return sleep(ctx, time.Until(s.turned.Add(coalesce)))
 		case <-t.C:
 			return nil
+		case <-ask.C:
+			usn, err := s.readUSN(ctx, s.conn)
+			if err != nil {
+				return fmt.Errorf("%s does not answer: %w", s.conn.server.url, err)
+			}
+			if usn != s.usn {
+				return nil
+			}
 		case from := <-s.others:
 			if err := s.sighted(ctx, from); err != nil {
 				return err
@@ -278,6 +291,15 @@ func (s *dirsyncSession) await(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// asking ticks when the number of the last change is to be asked for: it alone says
+// that there was a deletion, to whom nobody tells it.
+func (s *dirsyncSession) asking() *time.Ticker {
+	if s.deleted.told {
+		return time.NewTicker(turnEvery)
+	}
+	return time.NewTicker(askEvery)
 }
 
 // doubt has the watched controllers look at changes that one of them, or this one,
@@ -319,36 +341,40 @@ func (s *dirsyncSession) turn(ctx context.Context) error {
 		return fmt.Errorf("%s does not answer: %w", s.conn.server.url, err)
 	}
 	if usn != s.usn {
-		if err := s.changes(ctx); err != nil {
+		named, err := s.changes(ctx)
+		if err != nil {
 			return err
 		}
+		s.deleted.moved(usn-s.usn, named)
 		s.usn = usn
 	}
 	return s.emit(ctx, directory.Batch{At: at})
 }
 
-// changes hands over what DirSync tells.
-func (s *dirsyncSession) changes(ctx context.Context) error {
+// changes hands over what DirSync tells, and returns of how many entries it has told.
+func (s *dirsyncSession) changes(ctx context.Context) (named int64, err error) {
+	told := map[objectGUID]struct{}{}
 	for more := true; more; {
 		var entries []*ldap.Entry
-		var err error
 		if entries, more, err = s.deltas(ctx, "(objectClass=*)", s.deltaAttributes()); err != nil {
-			return err
+			return 0, err
 		}
 		if len(entries) > 0 {
 			s.report(func(st *directory.SourceStatus) { st.LastChange = time.Now() })
 		}
 		r := s.reread()
 		for _, le := range entries {
-			if err := r.delta(ctx, le); err != nil {
-				return err
+			g, err := r.delta(ctx, le)
+			if err != nil {
+				return 0, err
 			}
+			told[g] = struct{}{}
 		}
 		if err := r.finish(ctx, s.wrapped()); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	return nil
+	return int64(len(told)), nil
 }
 
 // deltaAttributes are those whose changes matter, and those by which a change of

@@ -105,20 +105,20 @@ func (d *dirsync) snapshot() *directory.Snapshot {
 	return d.live.Snapshot()
 }
 
-// delta queues what follows from one entry of DirSync. It has the attributes that
-// have changed, those that were removed without values.
-func (r *reread) delta(ctx context.Context, le *ldap.Entry) error {
+// delta queues what follows from one entry of DirSync, and returns which it is. It
+// has the attributes that have changed, those that were removed without values.
+func (r *reread) delta(ctx context.Context, le *ldap.Entry) (objectGUID, error) {
 	g, err := entryGUID(le)
 	if err != nil {
-		return err
+		return g, err
 	}
 	r.want(g)
 	if strings.EqualFold(le.GetEqualFoldAttributeValue("isDeleted"), "TRUE") {
 		r.toldOfDeletions(true)
-		return nil
+		return g, nil
 	}
 	if !has(le, "name") || has(le, "objectClass") {
-		return nil // neither renamed nor moved nor restored
+		return g, nil // neither renamed nor moved nor restored
 	}
 	known := false
 	if s := r.snapshot(); s != nil {
@@ -128,10 +128,10 @@ func (r *reread) delta(ctx context.Context, le *ldap.Entry) error {
 	if !known {
 		// Nobody knows how it was called, and so who named it; only who names it now.
 		if err := r.namedBy(ctx, le.DN); err != nil {
-			return err
+			return g, err
 		}
 	}
-	return r.below(ctx, g)
+	return g, r.below(ctx, g)
 }
 
 // isThere reports whether the snapshot has an entry, other than as one that has
