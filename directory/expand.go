@@ -32,6 +32,7 @@ type LocalRecipient struct {
 // RemoteRecipient is one copy that leaves. Recipient.Address is where it goes,
 // Recipient.Original how the sender knew it.
 type RemoteRecipient struct {
+	Entry     *Entry // whose mailbox is elsewhere; nil for an address that is no entry's
 	Recipient envelope.Recipient
 	NextHop   string // host[:port], "" by MX
 	Path      []Key
@@ -143,12 +144,12 @@ func (x *expander) recipient(rcpt envelope.Recipient, r Resolution) {
 	case !r.OK():
 		x.refuse(rcpt, r.Status)
 	case r.Home == HomeNotOurs:
-		x.send(rcpt, rcpt.Address, "", nil)
+		x.send(nil, rcpt, rcpt.Address, "", nil)
 	case r.Home == HomeContact, r.Home == HomeElsewhere:
 		if r.Entry != nil {
 			x.seen[r.Entry.Key] = reached
 		}
-		x.send(rcpt, r.Target, r.NextHop, nil)
+		x.send(r.Entry, rcpt, r.Target, r.NextHop, nil)
 	case r.Home == HomeList:
 		x.addressed(rcpt, r.Entry)
 	case r.Home == HomeOwners:
@@ -300,7 +301,7 @@ func (x *expander) follow(rcpt envelope.Recipient, e *Entry, detail string, path
 	case !e.HasMailbox(), e.Primary.IsZero():
 		return deadEnd
 	case x.s.homeDomain(e) == "":
-		return x.send(rcpt, e.Primary, "", path)
+		return x.send(e, rcpt, e.Primary, "", path)
 	case !x.s.isHere(e):
 		return x.away(rcpt, e, path)
 	case delivery == StateHeld:
@@ -346,7 +347,7 @@ func (x *expander) away(rcpt envelope.Recipient, e *Entry, path []Key) progress 
 	if x.s.route(&r, e.Primary); !r.OK() {
 		return deferred
 	}
-	return x.send(rcpt, r.Target, r.NextHop, path)
+	return x.send(e, rcpt, r.Target, r.NextHop, path)
 }
 
 // members follows the members of a list.
@@ -388,22 +389,22 @@ func (x *expander) address(rcpt envelope.Recipient, a envelope.Address, path []K
 	case !r.OK():
 		return deadEnd
 	case r.Home == HomeNotOurs:
-		return x.send(rcpt, a, "", path)
+		return x.send(nil, rcpt, a, "", path)
 	case r.Entry == nil:
-		return x.send(rcpt, r.Target, r.NextHop, path)
+		return x.send(nil, rcpt, r.Target, r.NextHop, path)
 	}
 	return x.visit(rcpt, r.Entry, r.Detail, path)
 }
 
-// send adds one copy that leaves. Local-parts of other domains may differ in
+// send adds one copy that leaves, for e if it is an entry's. Local-parts of other domains may differ in
 // case only, so addresses are compared as they are (RFC 5321 §2.4).
-func (x *expander) send(rcpt envelope.Recipient, to envelope.Address, nextHop string, path []Key) progress {
+func (x *expander) send(e *Entry, rcpt envelope.Recipient, to envelope.Address, nextHop string, path []Key) progress {
 	key := to.Local + "@" + to.Domain
 	if _, ok := x.sent[key]; ok {
 		return reached
 	}
 	x.sent[key] = struct{}{}
 	rcpt.Address = to
-	x.out.Remote = append(x.out.Remote, RemoteRecipient{Recipient: rcpt, NextHop: nextHop, Path: path, List: x.list})
+	x.out.Remote = append(x.out.Remote, RemoteRecipient{Entry: e, Recipient: rcpt, NextHop: nextHop, Path: path, List: x.list})
 	return reached
 }

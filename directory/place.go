@@ -213,6 +213,31 @@ func (s *Snapshot) Awaited(k Key, a envelope.Address) Resolution {
 	return r
 }
 
+// Moved says for whom a message is to be decided anew, by Awaited, that waits for another
+// system, nextHop, addressed as a: whose mailbox is ours by now, or with a third system,
+// or has that address no longer. k is whose mailbox it waits for, or "" where nobody
+// had the address here. It is "" where the message goes on as it was said to, also for
+// who has left, since that is the other system's to say.
+func (s *Snapshot) Moved(k Key, a envelope.Address, nextHop string) Key {
+	switch {
+	case !s.ready:
+		return ""
+	case k == "":
+		if r := s.Resolve(a); r.OK() && r.Home == HomeHere {
+			return r.Entry.Key
+		}
+		return ""
+	}
+	if e := s.ByKey(k); e == nil || e.IsGone() {
+		return ""
+	}
+	r := s.Awaited(k, a)
+	if !r.OK() || r.Home != HomeHere && r.NextHop == nextHop && r.Target.Key() == a.Key() {
+		return ""
+	}
+	return k
+}
+
 // OtherSystem is the host[:port] of the system that has some of our mailboxes, ""
 // where there is none.
 func (s *Snapshot) OtherSystem() string { return s.rules.NextHop }

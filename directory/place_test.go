@@ -252,3 +252,63 @@ func TestAwaited(t *testing.T) {
 		}
 	}
 }
+
+// What waits for the other system is decided anew for the person, and not for whoever
+// has the address by now.
+func TestMoved(t *testing.T) {
+	t.Parallel()
+	const there, third = "exchange.corp.example:25", "third.corp.example:25"
+	s := homes(t, func(r *Rules) { r.UnknownElsewhere = true })
+	change := func(name string, f func(e *Entry)) {
+		e := *s.ByKey(Key("test:" + name))
+		e.packed = ""
+		f(&e)
+		s = s.with(s.Version()+1, []Change{{e.Key, &e}})
+	}
+	rename := func(name, address string) { // to the address of somebody else
+		change(name, func(e *Entry) { e.Primary = addr(address) })
+	}
+	rename("stays", "new@corp.example")
+	rename("berlin", "stays@corp.example")
+	rename("nested", "other@corp.example")
+	change("nested", func(e *Entry) { e.Place = PlaceElsewhere })
+	change("office", func(e *Entry) { e.Gone = s.now() })
+	for _, tt := range []struct {
+		name        string
+		key         Key
+		address     string
+		nextHop     string
+		want        Key
+		home        Home // by Awaited
+		to, through string
+	}{
+		{"still there", "test:eve", "eve@corp.example", there, "", 0, "", ""},
+		{"still there, at a target outside", "test:cloud", "cloud@tenant.example", "", "", 0, "", ""},
+		{"here by now", "test:alice", "alice@corp.example", there, "test:alice", HomeHere, "", ""},
+		{"here by now, and the address is somebody's else", "test:stays", "stays@corp.example", there, "test:stays", HomeHere, "", ""},
+		{"there, and the address is somebody's else", "test:nested", "alice@corp.example", there, "test:nested", HomeElsewhere, "other@corp.example", there},
+		{"there, by another next hop", "test:eve", "eve@corp.example", third, "test:eve", HomeElsewhere, "eve@corp.example", there},
+		{"unknown, and nobody's", "", "nobody@corp.example", there, "", 0, "", ""},
+		{"unknown, and somebody's by now", "", "bob@corp.example", there, "test:bob", HomeHere, "", ""},
+		{"unknown, and a list's by now", "", "all@corp.example", there, "", 0, "", ""},
+		{"has left", "test:office", "office@corp.example", there, "", 0, "", ""},
+		{"was never there", "test:x", "alice@corp.example", there, "", 0, "", ""},
+	} {
+		a := addr(tt.address)
+		got := s.Moved(tt.key, a, tt.nextHop)
+		if got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+		if tt.home == 0 {
+			continue
+		}
+		if r := s.Awaited(got, a); r.Home != tt.home || tt.to != "" && (r.Target.String() != tt.to || r.NextHop != tt.through) {
+			t.Errorf("%s: %v, %v by %q", tt.name, r.Home, r.Target, r.NextHop)
+		} else if r.Home == HomeElsewhere && s.Moved(got, r.Target, r.NextHop) != "" {
+			t.Errorf("%s: decided anew for ever", tt.name)
+		}
+	}
+	if got := newSnapshot(&Rules{Domains: []string{"corp.example"}}).Moved("", addr("bob@corp.example"), there); got != "" {
+		t.Errorf("while nothing is known: %q", got)
+	}
+}

@@ -11,14 +11,17 @@ import (
 	"testing"
 
 	"dirpost/internal/testenv"
+
+	"github.com/go-ldap/ldap/v3"
 )
 
 // beside is a Postfix that has some of the mailboxes of corp.example, set up as
 // docs/coexistence.md says.
 type beside struct {
 	*peer
-	t   *testing.T
-	dir string
+	t       *testing.T
+	dir     string
+	program string
 }
 
 // newBeside starts it at addr. moved are the people whom its transport table sends to
@@ -73,8 +76,15 @@ smtp_host_lookup = native
 disable_dns_lookups = yes
 `, dir, nobody, known), 0o644)
 	postfixServices(t, b.peer)
-	launch(t, b.addr, b.log, exec.Command(program, "-c", b.config, "start-fg"))
+	b.program = program
+	b.start()
 	return b
+}
+
+// start starts it, again after it was stopped.
+func (b *beside) start() {
+	b.t.Helper()
+	launch(b.t, b.addr, b.log, exec.Command(b.program, "-c", b.config, "start-fg"))
 }
 
 // send writes the transport table.
@@ -202,4 +212,113 @@ func TestAcceptanceCoexistence(t *testing.T) {
 	// While Postfix is away nobody is refused, and what is known is taken.
 	p.do("postfix", "stop")
 	expect("away", s.say(here, []string{"erik@corp.example", "there@corp.example", "new@corp.example", "nobody@corp.example"}, "Subject: five\r\n\r\nx"), "2.1.5", "2.1.5", "4.4.1", "5.1.1", "2.0.0")
+}
+
+// TestAcceptanceMovedWhileQueued: people move in both directions while mail for them
+// waits. It goes where the mailbox is by then, once, and does not wait for a system that
+// has nothing to do with it any more.
+func TestAcceptanceMovedWhileQueued(t *testing.T) {
+	s := newSystem(t, "")
+	addr := freeAddress(t)
+	s.change("postmaster = \"postmaster@corp.example\"\n", fmt.Sprintf("postmaster = \"alice@corp.example\"\nother_system = %q\nother_clients = [\"127.0.0.2\"]\nunknown = \"other\"\n", addr))
+	s.change("[auth]\n", "[directory.corp.mailboxes]\ngroups = [\"CN=sales,ou=groups,"+s.slapd.Base+"\"]\n[auth]\n")
+	stop := s.start()
+	s.command(0, "directory", "check", "--accept")
+	p := newBeside(t, s, addr, "alice")
+	const stranger = "127.0.0.1"
+	send := func(subject string, to ...string) {
+		t.Helper()
+		for i, answer := range s.say(stranger, to, "Message-ID: <"+subject+"@x>\r\nSubject: "+subject+"\r\n\r\nx") {
+			if !strings.HasPrefix(answer, "2.") {
+				t.Fatalf("%s, answer %d: %s", subject, i, answer)
+			}
+		}
+	}
+	s.eventually("erik's mail is taken", func() bool {
+		return strings.HasPrefix(s.say(stranger, []string{"erik@corp.example"}, "Subject: first\r\n\r\nx")[0], "2.1.5")
+	})
+	admin := s.admin()
+	member := func(add bool, who string) {
+		t.Helper()
+		m := ldap.NewModifyRequest("cn=sales,ou=groups,"+s.slapd.Base, nil)
+		if add {
+			m.Add("member", []string{s.person(who)})
+		} else {
+			m.Delete("member", []string{s.person(who)})
+		}
+		if err := admin.Modify(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	receive := func(who, state string) {
+		t.Helper()
+		m := ldap.NewModifyRequest(s.person(who), nil)
+		m.Replace("dirpostEnabled", []string{state})
+		if err := admin.Modify(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	has := func(who, subject string) (n int) {
+		for _, m := range s.read(s.login(who), "INBOX") {
+			n += strings.Count(m, "Subject: "+subject+"\r\n")
+		}
+		return n
+	}
+
+	// Erik is there, and Postfix is away. He comes here, and need not wait for it; a
+	// colleague who stays there does.
+	s.eventually("erik has his there", func() bool {
+		return p.count("erik", "first") > 0 && !strings.Contains(s.command(0, "queue", "list"), "erik@")
+	})
+	p.do("postfix", "stop")
+	send("here", "erik@corp.example", "carol@corp.example")
+	member(false, "bob")
+	s.eventually("bob is elsewhere", func() bool { return strings.Contains(s.command(0, "explain", "bob@corp.example"), addr) })
+	send("stays", "erik@corp.example", "bob@corp.example")
+	s.eventually("it waits for Postfix", func() bool {
+		out := s.command(0, "queue", "list")
+		return strings.Count(out, "erik@") == 2 && strings.Count(out, "bob@") == 1
+	})
+	member(true, "erik")
+	s.eventually("erik is here", func() bool { return !strings.Contains(s.command(0, "explain", "erik@corp.example"), addr) })
+	s.command(0, "queue", "retry", "--all")
+	s.eventually("erik has both here", func() bool { return has("erik", "here") == 1 && has("erik", "stays") == 1 })
+	if out := s.command(0, "queue", "list"); strings.Count(out, "erik@") != 0 || strings.Count(out, "bob@") != 1 {
+		t.Errorf("queue:\n%s", out)
+	}
+
+	// Bob is here, and his delivery is on hold. He goes over there, and so does what waits
+	// for him.
+	receive("bob", "active")
+	p.start()
+	stop() // what remembers that Postfix was away
+	s.start()
+	s.command(0, "queue", "retry", "--all")
+	s.eventually("bob has his there", func() bool { return p.count("bob", "stays") == 1 })
+	member(true, "bob")
+	receive("bob", "hold")
+	held := 0
+	s.eventually("bob's mail is held", func() bool {
+		send(fmt.Sprint("held", held), "bob@corp.example")
+		held++
+		return strings.Contains(s.command(0, "queue", "list"), "held")
+	})
+	last := fmt.Sprint("held", held-1) // those before were sent too early
+	member(false, "bob")
+	receive("bob", "active")
+	s.eventually("bob is elsewhere again", func() bool { return strings.Contains(s.command(0, "explain", "bob@corp.example"), addr) })
+	s.command(0, "queue", "release", "--all")
+	s.eventually("bob has it there", func() bool {
+		return p.count("bob", last) > 0 && !strings.Contains(s.command(0, "queue", "list"), "bob@")
+	})
+	for _, subject := range []string{"here", "stays"} {
+		if here, there := has("erik", subject), p.count("erik", subject); here != 1 || there != 0 {
+			t.Errorf("erik has %s %d times here and %d there", subject, here, there)
+		}
+	}
+	for _, subject := range []string{"stays", last} {
+		if n := p.count("bob", subject); n != 1 {
+			t.Errorf("bob has %s there %d times", subject, n)
+		}
+	}
 }

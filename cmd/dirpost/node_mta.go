@@ -153,7 +153,7 @@ func (n *node) buildQueueManager(q *queue.Queue, keys *dkim.Keys) error {
 	m, err := qmgr.New(qmgr.Config{
 		Node: n.name(), Hostname: f.Server.Name, Postmaster: postmaster, LocalSlice: f.MTA.InTransaction, DelayWarning: time.Duration(f.MTA.DelayWarning),
 	}, qmgr.Deps{
-		Queue: q, Blobs: n.blobs, Router: router, Transport: transport, Local: n.door, Originator: n.door, Now: n.db.Now, Departed: n.departed(), Events: n.events, Log: n.log,
+		Queue: q, Blobs: n.blobs, Router: router, Transport: transport, Local: n.door, Originator: n.door, Now: n.db.Now, Departed: n.departed(), Moved: n.door.Moved, Events: n.events, Log: n.log,
 	})
 	if err != nil {
 		return fmt.Errorf("mta: %w", err)

@@ -246,7 +246,11 @@ func (t *Transaction) plan(ctx context.Context, exp directory.Expansion, parsed 
 		}
 	}
 	for _, r := range exp.Remote {
-		p.queue(p.lists.of(r.List), queueRow(r.Recipient, "", r.NextHop))
+		row := queueRow(r.Recipient, "", r.NextHop)
+		if r.Entry != nil {
+			row.Person = string(r.Entry.Key)
+		}
+		p.queue(p.lists.of(r.List), row)
 	}
 	return p
 }

@@ -152,3 +152,53 @@ func TestReleasedListCounts(t *testing.T) {
 		}
 	}
 }
+
+// What waits for the other system goes into the mailbox of a person who has one here
+// by now, once, whatever it was addressed as; nobody else's goes along.
+func TestQueuedFollowsHere(t *testing.T) {
+	h, move := movedHouse(t)
+	move("alice", "bob")
+	if _, err := h.send(nil, "ann@example.net", []string{"carol@corp.example", "alice.alias@corp.example", "sales@corp.example"}, plain); err != nil {
+		t.Fatal(err)
+	}
+	messages, rcpts := slices.Clone(h.queue.messages), slices.Clone(h.queue.rcpts)
+	if len(rcpts) != 2 {
+		t.Fatalf("queued %+v", rcpts)
+	}
+	for i := range rcpts {
+		if key := h.Moved(&rcpts[i]); rcpts[i].Person == "" || key != "" {
+			t.Errorf("%+v: nobody has moved, and it is for %q", rcpts[i], key)
+		}
+	}
+	move("bob")
+	h.queue.messages, h.queue.rcpts = nil, nil
+	settled := 0
+	settle := func(_ context.Context, _ postgres.Tx, onward []queue.Onward) error {
+		settled++
+		if len(onward) > 0 {
+			t.Errorf("settled as %+v", onward)
+		}
+		return nil
+	}
+	for i, r := range rcpts {
+		key := h.Moved(&r)
+		if want := map[bool]string{true: "test:alice"}[r.Person == "test:alice"]; key != want {
+			t.Errorf("%+v is for %q, want %q", r, key, want)
+		}
+		if key == "" {
+			continue
+		}
+		r.Local = key
+		for range 2 { // as if our COMMIT had got lost
+			if err := h.DeliverQueued(t.Context(), messages[min(i, len(messages)-1)], []queue.Recipient{r}, settle); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if n := len(h.inbox("alice")); n != 1 || settled != 2 || len(h.queue.rcpts) != 0 {
+		t.Errorf("alice has %d messages, %d were settled, %+v queued", n, settled, h.queue.rcpts)
+	}
+	if n := len(h.inbox("bob")); n != 0 {
+		t.Errorf("bob has %d messages here", n)
+	}
+}

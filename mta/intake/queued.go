@@ -101,7 +101,7 @@ func (t *Transaction) expandQueued(m *queue.Message, h message.Header, rcpts []q
 			exp.Local = append(exp.Local, directory.LocalRecipient{Entry: to.Entry, Recipient: rcpt, Quota: t.snap.Limits(to.Entry).Quota})
 		default:
 			rcpt.Address = to.Target
-			exp.Remote = append(exp.Remote, directory.RemoteRecipient{Recipient: rcpt, NextHop: to.NextHop})
+			exp.Remote = append(exp.Remote, directory.RemoteRecipient{Entry: to.Entry, Recipient: rcpt, NextHop: to.NextHop})
 			moved = append(moved, queue.Onward{Place: i, NextHop: to.NextHop})
 		}
 	}
@@ -115,6 +115,17 @@ func (t *Transaction) expandQueued(m *queue.Message, h message.Header, rcpts []q
 		return exp, nil, refusalOf(exp)
 	}
 	return exp, moved, nil
+}
+
+// Moved says which queued recipient of another system is to go through DeliverQueued
+// instead, with the directory key that it returns as queue.Recipient.Local: the mailbox
+// is ours by now, or is reached in another way. It is "" for all others, also for those
+// whose home is not known now.
+func (d *Door) Moved(r *queue.Recipient) string {
+	if r.Local != "" || r.NextHop == "" {
+		return ""
+	}
+	return string(d.Directory.Snapshot().Moved(directory.Key(r.Person), r.Address, r.NextHop))
 }
 
 // Originate lets in a message that Dirpost itself wrote: a report, a notice.

@@ -56,8 +56,12 @@ type Deps struct {
 	// Departed returns why the mail of an author (queue.Message.Author) is to be held,
 	// "" for mail that may go. nil: all may.
 	Departed func(author string) string
-	Events   event.Sink
-	Log      *slog.Logger
+	// Moved returns the directory key of the mailbox for which Local is to get a
+	// recipient that waits for another system, "" for one that goes as it stands.
+	// nil: nobody moves.
+	Moved  func(*queue.Recipient) string
+	Events event.Sink
+	Log    *slog.Logger
 }
 
 // Manager is the queue manager of one node. Make one with New.
@@ -213,7 +217,7 @@ func (m *Manager) claim(ctx, work context.Context) bool {
 		return false
 	}
 	claimed := time.Now()
-	for destination, group := range byDestination(m.holdDeparted(work, attempts, messages)) {
+	for destination, group := range byDestination(m.rehome(m.holdDeparted(work, attempts, messages))) {
 		job := &job{m: m, destination: destination, attempts: group, messages: messages, claimed: claimed}
 		if destination == "" {
 			m.start(work, m.local, job.deliverLocal)
@@ -272,6 +276,22 @@ const (
 	claimDestinations = 5
 	claimRecipients   = 20
 )
+
+// rehome has those delivered by Local whose mailbox is not with the system any more
+// that they wait for. It is asked before each attempt, so that nobody waits for a
+// system that is away.
+func (m *Manager) rehome(attempts []queue.Attempt) []queue.Attempt {
+	if m.Moved == nil {
+		return attempts
+	}
+	out := slices.Clone(attempts)
+	for i := range out {
+		if key := m.Moved(&out[i].Recipient); key != "" {
+			out[i].Recipient.Local, out[i].Destination = key, ""
+		}
+	}
+	return out
+}
 
 // byDestination groups attempts, each group in the order of messages.
 func byDestination(attempts []queue.Attempt) map[string][]queue.Attempt {

@@ -37,6 +37,7 @@ type world struct {
 	inside func(context.Context) (string, error)
 	to     Transport // nil: SMTP
 	gone   func(author string) string
+	moved  func(*queue.Recipient) string
 	door   *door
 	events *events
 
@@ -74,7 +75,7 @@ func (w *world) start() (stop func()) {
 		w.t.Cleanup(smtp.Close)
 		to = smtp
 	}
-	m, err := New(w.config, Deps{Queue: w.queue, Blobs: w.blobs, Router: router, Transport: to, Local: w.door, Originator: w.door, Now: w.db.Now, Departed: w.gone, Events: w.events, Log: log})
+	m, err := New(w.config, Deps{Queue: w.queue, Blobs: w.blobs, Router: router, Transport: to, Local: w.door, Originator: w.door, Now: w.db.Now, Departed: w.gone, Moved: w.moved, Events: w.events, Log: log})
 	if err != nil {
 		w.t.Fatal(err)
 	}

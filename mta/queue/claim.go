@@ -46,9 +46,21 @@ func (r *row) last() Reply {
 }
 
 func (r *row) recipient() Recipient {
-	return Recipient{
+	out := Recipient{
 		Address: envelope.Address{Local: r.LocalPart, Domain: r.Domain}, Original: r.Original, OriginalType: r.OriginalType,
-		Notify: envelope.Notify(r.Notify), Local: r.Key, NextHop: r.Hop,
+		Notify: envelope.Notify(r.Notify), NextHop: r.Hop,
+	}
+	out.setKey(r.Key)
+	return out
+}
+
+// setKey sets whose mailbox it is, here or there, which is one column: mail for ours has
+// no next hop. NextHop must be set.
+func (r *Recipient) setKey(key string) {
+	if r.NextHop == "" {
+		r.Local = key
+	} else {
+		r.Person = key
 	}
 }
 

@@ -191,13 +191,15 @@ func scanEntry(rows postgres.Rows) (Entry, error) {
 		id                  int64
 		state, notify, code int16
 		next                *time.Time
+		key                 string
 	)
 	r := &e.Recipient
-	err := rows.Scan(&id, &e.N, &state, &e.ReversePath, &r.Address.Local, &r.Address.Domain, &r.Original, &r.OriginalType, &notify, &r.Local, &r.NextHop,
+	err := rows.Scan(&id, &e.N, &state, &e.ReversePath, &r.Address.Local, &r.Address.Domain, &r.Original, &r.OriginalType, &notify, &key, &r.NextHop,
 		&e.Size, &e.Accepted, &e.Expires, &next, &e.Attempts, &code, &e.Last.Enhanced, &e.Last.Text, &e.Last.Relay)
 	if err != nil {
 		return Entry{}, err
 	}
+	r.setKey(key)
 	e.QueueID, e.State, e.Last.Code = envelope.QueueID(id), State(state), int(code)
 	r.Notify = envelope.Notify(notify)
 	if e.State == StateHeld {

@@ -151,6 +151,9 @@ func columnsOf(id envelope.QueueID, rcpts []Recipient) *columns {
 		}
 		c.locals[i], c.domains[i] = clean(r.Address.Local), r.Address.Domain
 		c.originals[i], c.types[i], c.keys[i], c.hops[i] = clean(r.Original), r.OriginalType, r.Local, r.NextHop
+		if r.Local == "" && r.NextHop != "" {
+			c.keys[i] = r.Person
+		}
 	}
 	return c
 }

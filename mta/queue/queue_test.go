@@ -113,7 +113,7 @@ func TestRoundTrip(t *testing.T) {
 	rcpts := []Recipient{
 		{Address: address(t, "bob@a.example"), Original: "B\x00b\xff", OriginalType: "rfc822", Notify: envelope.NotifySuccess | envelope.NotifyFailure},
 		{Address: address(t, "carol@corp.example"), Original: "carol@corp.example", OriginalType: "rfc822", Local: "main:1234"},
-		{Address: address(t, `"two words"@b.example`), OriginalType: "utf-8", NextHop: "gw.example:2525", Notify: envelope.NotifyNever},
+		{Address: address(t, `"two words"@b.example`), OriginalType: "utf-8", NextHop: "gw.example:2525", Notify: envelope.NotifyNever, Person: "corp:1234"},
 		{Address: address(t, "held@a.example"), OriginalType: "rfc822", Held: true, Reason: "for the moderators"},
 	}
 	put(t, q, want, rcpts)

@@ -37,6 +37,10 @@ type Recipient struct {
 	// the agent delivers it instead of a transport. LocalExpand asks the
 	// directory again what the address leads to.
 	Local string
+	// Person is the directory key of the person whose mailbox another system has,
+	// at NextHop, "" where that is nobody whom the directory knows. Without NextHop
+	// it is not kept.
+	Person string
 	// NextHop overrides the route, host[:port]; "" lets route decide.
 	NextHop string
 	// Held keeps the recipient until somebody releases it, for Reason, one line.
