@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
+
+	"dirpost/directory/ldap"
 )
 
 // configCommand is `dirpost config`.
@@ -109,6 +112,32 @@ func (f *File) checkDirectory(ctx context.Context, name string, log *slog.Logger
 		for _, note := range choice.Notes {
 			found = append(found, fmt.Sprintf("directory.%s: %s", name, note))
 		}
+		note, err := checkSelfPower(ctx, name, client)
+		if note != "" {
+			found = append(found, note)
+		}
+		if err != nil {
+			return found, err
+		}
 	}
 	return found, client.CheckLogin(ctx)
+}
+
+// checkSelfPower refuses a directory whose people can give themselves what they like,
+// as far as its servers say what people can write in their own entry. The list of what
+// they usually can, which the file alone is checked by, knows no directory.
+func checkSelfPower(ctx context.Context, name string, client *ldap.Client) (note string, err error) {
+	power, err := client.CheckSelfPower(ctx)
+	switch {
+	case err != nil:
+		return "", err
+	case power.How == "":
+		return fmt.Sprintf("directory.%s: the server does not say what people can write in their own entry: 'dirpost directory check USER' tries it with the login of one.", name), nil
+	}
+	var errs []error
+	for _, w := range power.Writable {
+		errs = append(errs, fmt.Errorf(`directory.%s: people can write %s in their own entry, by the %s, and would give themselves what they like, since it is read as %s: take that right away from them, use a policy group instead ([[policy]]), or add trusted = ["%s"]`,
+			name, w.Attribute, power.How, strings.Join(w.Fields, ", "), strings.Join(w.Fields, `", "`)))
+	}
+	return "", errors.Join(errs...)
 }

@@ -186,8 +186,10 @@ const samplePeople = 200
 
 // CheckSelfPower looks which mapped attributes with power people may write in their
 // own entry. Active Directory tells it of everybody: by their security descriptors,
-// and the sets of attributes of the schema. 389 Directory Server tells who may ask for
-// effective rights. What the configuration trusts is left out.
+// or, where these may not be read, those that its schema gives to new people, and by the
+// sets of attributes of the schema. 389 Directory Server tells who may ask for
+// effective rights, OpenLDAP who may read its configuration. What the configuration
+// of Dirpost trusts is left out.
 func (c *Client) CheckSelfPower(ctx context.Context) (SelfPower, error) {
 	nc, err := c.read.get(ctx)
 	if err != nil {
@@ -200,7 +202,9 @@ func (c *Client) CheckSelfPower(ctx context.Context) (SelfPower, error) {
 	case c.isAD():
 		found, err = c.selfByDescriptors(ctx, nc, mapped)
 	default:
-		found, err = c.selfByEffectiveRights(ctx, nc, mapped)
+		if found, err = c.selfByEffectiveRights(ctx, nc, mapped); err == nil && found.How == "" {
+			found, err = c.selfByRules(ctx, nc, mapped)
+		}
 	}
 	c.read.put(nc, err)
 	return found, err
@@ -234,6 +238,15 @@ func (c *Client) selfByDescriptors(ctx context.Context, nc *conn, mapped map[str
 		return SelfPower{}, err
 	}
 	writable, read := map[string]bool{}, 0
+	note := func(writes []string) {
+		for _, one := range writes {
+			for attribute, of := range guids {
+				if one == "" || slices.Contains(of, one) {
+					writable[attribute] = true
+				}
+			}
+		}
+	}
 	for _, p := range people {
 		raw := p.GetRawAttributeValue(attributeDescriptor)
 		d, err := descriptor.Parse(raw)
@@ -241,22 +254,22 @@ func (c *Client) selfByDescriptors(ctx context.Context, nc *conn, mapped map[str
 			continue
 		}
 		read++
-		for _, guid := range d.SelfWritable() {
-			for attribute, of := range guids {
-				if guid == "" || slices.Contains(of, guid) {
-					writable[attribute] = true
-				}
-			}
-		}
+		note(d.SelfWritable())
 	}
+	how := fmt.Sprintf("security descriptors of %d people", read)
 	if read == 0 {
-		return SelfPower{}, nil
+		writes, err := c.selfByDefault(ctx, nc)
+		if err != nil || len(writes) == 0 {
+			return SelfPower{}, err
+		}
+		note(writes)
+		how = "rights that the schema gives to new people"
 	}
 	check := SelfCheck{}
 	for _, a := range slices.Sorted(maps.Keys(writable)) {
 		check.add(a, mapped[a])
 	}
-	return SelfPower{How: fmt.Sprintf("security descriptors of %d people", read), Writable: check.Writable}, nil
+	return SelfPower{How: how, Writable: check.Writable}, nil
 }
 
 // sample reads attributes of some people.

@@ -177,3 +177,88 @@ func attributeGUID(t testing.TB, c *Client, name string) string {
 	}
 	return sets[name][0]
 }
+
+func TestSelfMayWrite(t *testing.T) {
+	t.Parallel()
+	const own = `{0}to attrs=userPassword by self write by anonymous auth by * none`
+	for _, tt := range []struct {
+		name  string
+		rules []string
+		want  bool
+	}{
+		{"none", nil, false},
+		{"only the password", []string{own, `{1}to * by users read`}, false},
+		{"everything", []string{own, `{1}to * by self write by users read`}, true},
+		{"everybody", []string{`{0}to * by * write`}, true},
+		{"the attribute, among others", []string{`{0}to attrs=cn,Mail by self =wr by users read`}, true},
+		{"another one, and read the rest", []string{`{0}to attrs=cn by self write`, `{1}to * by self read by users write`}, false},
+		{"who comes first counts", []string{`{0}to * by users read by self write`}, false},
+		{"unless that goes on", []string{`{0}to * by users read continue by self write`}, true},
+		{"the first rule counts", []string{`{0}to attrs=mail by users read`, `{1}to * by self write`}, false},
+		{"unless that goes on", []string{`{0}to attrs=mail by users read break`, `{1}to * by self write`}, true},
+		{"or is about some entries", []string{`{0}to dn.subtree="ou=groups,dc=x" by users read`, `{1}to * by self write`}, true},
+		{"some entries", []string{`{0}to dn.subtree="ou=people,dc=x" by self write`, `{1}to * by users read`}, true},
+		{"a class", []string{`{0}to attrs=@inetOrgPerson by self write`}, true},
+		{"administrators", []string{`{0}to * by group="cn=admins,dc=x" manage by users read`}, false},
+		{"broken", []string{`{0}to`, `by`, `{2}to * by`, `{3}to * by by by self`}, false},
+	} {
+		if got := selfMayWrite(tt.rules, "mail"); got != tt.want {
+			t.Errorf("%s: %t", tt.name, got)
+		}
+	}
+}
+
+func TestSelfWrites(t *testing.T) {
+	t.Parallel()
+	const web, personal = "e45795b3-9455-11d1-aebd-0000f80367c1", "77b5b886-944a-11d1-aebd-0000f80367c1"
+	for sddl, want := range map[string]string{
+		"D:(A;;RPWPCRCCDCLCLORCWOWDSDDTSW;;;DA)(A;;RPLCLORC;;;PS)(OA;;CR;ab721a53-1e2f-11d0-9819-00aa0040529b;;PS)(OA;;RPWP;77B5B886-944A-11d1-AEBD-0000F80367C1;;PS)(OA;;RPWP;E45795B3-9455-11d1-AEBD-0000F80367C1;;PS)": personal + " " + web,
+		"D:(A;;GA;;;S-1-5-10)":           "",
+		"D:(D;;GA;;;PS)(A;;LCRPRC;;;PS)": "-",
+		"D:(A;;RPXWPX;;;PS)":             "-",
+		"":                               "-", "D:(A;;W;;;PS)(OA;;WP;;": "-",
+	} {
+		got := selfWrites(sddl)
+		if want == "-" && got != nil || want != "-" && strings.Join(got, " ") != want {
+			t.Errorf("%s: %q, want %q", sddl, got, want)
+		}
+	}
+}
+
+// TestSelfByRules: OpenLDAP's own rules say what people could give themselves.
+func TestSelfByRules(t *testing.T) {
+	t.Parallel()
+	s := testenv.Slapd(t)
+	cfg := config(t, s)
+	s.ShowConfig(t, "access to dn.subtree=\"ou=people,"+s.Base+"\" attrs=dirpostQuotaBytes,description by self write by users read\n")
+	self, err := client(t, cfg).CheckSelfPower(t.Context())
+	if err != nil || self.How == "" || len(self.Writable) != 1 || self.Writable[0].Attribute != "dirpostQuotaBytes" || !slices.Equal(self.Writable[0].Fields, []string{"quota"}) {
+		t.Errorf("%v %+v", err, self)
+	}
+	cfg.Trusted = []string{"quota"}
+	if self, err := client(t, cfg).CheckSelfPower(t.Context()); err != nil || self.How == "" || len(self.Writable) != 0 {
+		t.Errorf("trusted: %v %+v", err, self)
+	}
+}
+
+// TestSelfByDefault: the schema of a domain says what new people may write, and its sets
+// what that is.
+func TestSelfByDefault(t *testing.T) {
+	t.Parallel()
+	u := newADUnit(t)
+	u.cfg.Mapping = map[string][]string{"quota": {"msDS-cloudExtensionAttribute1:mib"}, "forward": {"employeeNumber"}}
+	u.cfg.Trusted = []string{"quota"} // else the file alone is refused
+	c := client(t, u.cfg)
+	nc, err := c.read.get(t.Context())
+	must(t, err)
+	defer c.read.put(nc, nil)
+	writes, err := c.selfByDefault(t.Context(), nc)
+	must(t, err)
+	sets, err := c.attributeSets(t.Context(), nc, map[string][]string{"msDS-cloudExtensionAttribute1": nil, "employeeNumber": nil})
+	must(t, err)
+	for name, want := range map[string]bool{"msDS-cloudExtensionAttribute1": true, "employeeNumber": false} {
+		if got := slices.ContainsFunc(sets[name], func(g string) bool { return slices.Contains(writes, g) }); got != want {
+			t.Errorf("%s: %t; sets %q, writes %q", name, got, sets[name], writes)
+		}
+	}
+}
