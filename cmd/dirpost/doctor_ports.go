@@ -235,15 +235,13 @@ func (d *doctor) outbound(ctx context.Context) {
 	if roles, err := f.roles(nil); err != nil || !slices.Contains(roles, roleQueue) {
 		return // another node sends
 	}
+	d.otherSystem(ctx)
 	switch {
 	case f.MTA.Sink != "":
 		d.ok(subject, "nothing leaves: all of it goes to %s (mta.sink)", f.MTA.Sink)
 		return
 	case f.MTA.Smarthost != "":
-		address := f.MTA.Smarthost
-		if _, _, err := net.SplitHostPort(address); err != nil {
-			address = net.JoinHostPort(strings.Trim(address, "[]"), "25")
-		}
+		address := withPort(f.MTA.Smarthost)
 		_, port, _ := net.SplitHostPort(address)
 		if _, err := knock(ctx, address, "smtp", "", port == "465"); err != nil {
 			d.bad(subject, "is it up, and may this host connect to it? Mail to outside waits", fmt.Errorf("the smarthost %s does not answer: %w", f.MTA.Smarthost, err))
@@ -266,6 +264,27 @@ func (d *doctor) outbound(ctx context.Context) {
 		errs = append(errs, fmt.Errorf("%s: %w", address, err))
 	}
 	d.bad(subject, "most providers close port 25 until they are asked: ask yours, look at the firewall, or send by a smarthost (mta.smarthost). Mail to outside waits", fmt.Errorf("no mail server of %s can be reached: %w", d.mailTo, errors.Join(errs...)))
+}
+
+// withPort is HOST or HOST:PORT with the port of SMTP where none is given.
+func withPort(text string) string {
+	if _, _, err := net.SplitHostPort(text); err == nil {
+		return text
+	}
+	return net.JoinHostPort(strings.Trim(text, "[]"), "25")
+}
+
+// otherSystem knocks at the system that has some of the mailboxes.
+func (d *doctor) otherSystem(ctx context.Context) {
+	other := d.file.Domains.OtherSystem
+	if other == "" || d.file.MTA.Sink != "" {
+		return
+	}
+	if _, err := knock(ctx, withPort(other), "smtp", "", false); err != nil {
+		d.bad("other system", "is it up, and may this host connect to it? Mail for the mailboxes there waits", fmt.Errorf("%s does not answer: %w", other, err))
+		return
+	}
+	d.ok("other system", "%s answers", other)
 }
 
 // exchangers are addresses of the mail servers of --mail-to, at most three.

@@ -120,12 +120,13 @@ var changing = []struct{ what, instead string }{
 	{`\b\d+d\d+h\b|\b\d+h\d+m\b|\b\d+m\d+s\b|\b\d+s\b`, "TIME"},
 	{`\b\d+(\.\d)? (B|KiB|MiB|GiB|TiB)\b`, "SIZE"},
 	{`SIZE, of it SIZE in \w+`, "SIZE, of it SIZE in TABLE"},
-	{`PostgreSQL \S+( \([^)]*\))?,`, "PostgreSQL VERSION,"},
+	{`PostgreSQL \d\S*( \([^)]*\))?,`, "PostgreSQL VERSION,"},
 	{`version \d+, \d+ entries`, "version N, N entries"},
 	{`on \d{4}-\d\d-\d\d`, "on DATE"},
 	{`database dirpost_\w+|database test\w*`, "database NAME"},
 	// How full the disks and the servers of this machine are is not the question.
 	{`(?m)^(ok|warning|error|unknown) +disk .*\n( +→ .*\n)?`, ""},
+	{`left_behind has \d+ beside \d+ that live`, "left_behind has N beside N that live"},
 	{`(?m)^(ok|warning) +connections .*\n( +→ .*\n)?`, ""},
 	{`\b\d+ ok\.`, "N ok."},
 	{`\d+ unknown, `, ""},
@@ -279,6 +280,47 @@ func TestDoctorSchema(t *testing.T) {
 		t.Errorf("exit %d, want 1", code)
 	}
 	p.golden("schema-behind", out)
+}
+
+// TestDoctorDatabase: a database that goes on, and in which a lot is wrong.
+func TestDoctorDatabase(t *testing.T) {
+	t.Parallel()
+	server := testenv.NewCrashPostgres(t)
+	db := testenv.OpenDatabase(t, server.URL())
+	for _, sql := range []string{
+		`alter system set autovacuum = off`,
+		`select pg_reload_conf()`,
+		`select pg_create_physical_replication_slot('backup', true)`,
+		`create table left_behind as select generate_series(1, 120000) as n`,
+		`delete from left_behind`,
+		`select pg_stat_force_next_flush()`, // else the count of rows comes seconds later
+		`do $$ begin execute format('alter database %I connection limit 12', current_database()); end $$`,
+		// The last statement that could be committed.
+		`alter system set synchronous_standby_names = 'ghost'`,
+		`select pg_reload_conf()`,
+	} {
+		if _, err := db.Exec(t.Context(), postgres.Background, sql); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	p := newPatient(t, nil, server.URL())
+	awaitTaken(t, func() error { // the processes of the server read its files a moment later, and its counts come then
+		if _, out := p.examine("--only=database"); !strings.Contains(out, "ghost") || !strings.Contains(out, "left_behind has") || !strings.Contains(out, "autovacuum is off") {
+			return fmt.Errorf("doctor says %s", out)
+		}
+		return nil
+	})
+	code, out := p.examine("--only=database")
+	if code != 1 {
+		t.Errorf("exit %d, want 1", code)
+	}
+	p.golden("database-sick", out)
+	server.Stop()
+	if code, out = p.examine("--only=database,queue"); code != 1 {
+		t.Errorf("exit %d, want 1", code)
+	}
+	p.hide[p.file.Database.URL] = "URL"
+	p.golden("database-away", regexp.MustCompile(`connect to \S+:`).ReplaceAllString(out, "connect to SOCKET:"))
 }
 
 // TestDoctorClock: the KDC's clock is another than ours.
