@@ -189,7 +189,11 @@ select 0, owner::text, 'prepared as ' || gid, extract(epoch from now() - prepare
  order by 4 desc
  limit 5`
 
-const hiddenSQL = `select count(*) from pg_stat_activity where datname = current_database() and state is null and pid <> pg_backend_pid()`
+// Autovacuum has no user, and is nobody's business.
+const hiddenSQL = `
+select count(*)
+  from pg_stat_activity
+ where datname = current_database() and state is null and usesysid is not null and pid <> pg_backend_pid()`
 
 // longTransactions looks for those that keep vacuum from its work.
 func (d *doctor) longTransactions(ctx context.Context, db *postgres.DB, _ map[string]databaseSetting) error {
