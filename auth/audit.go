@@ -104,6 +104,9 @@ func (b *Bridge) auditWho(c Conn, a *attempt) []slog.Attr {
 	if a.target != nil && a.entry != nil { // somebody else acts as who
 		attrs = append(attrs, slog.String("actor", string(a.entry.Key)))
 	}
+	if d := c.Device.String(); d != "" {
+		attrs = append(attrs, slog.String("device", d))
+	}
 	if a.proof != 0 {
 		attrs = append(attrs, slog.String("proof", a.proof.String()))
 	}

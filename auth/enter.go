@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"dirpost/auth/apppassword"
+	"dirpost/auth/permit"
 	"dirpost/directory"
 	"dirpost/internal/envelope"
 )
@@ -66,7 +67,7 @@ func (b *Bridge) enter(ctx context.Context, c Conn, a *attempt, refused error) (
 	b.emit(ctx, c, a, err)
 	if err == nil {
 		if b.parts.Permits != nil {
-			b.parts.Permits.Welcome(id.Person, c.Client, clientCertificate(c))
+			b.parts.Permits.Welcome(permit.Login{Entry: a.entry, Client: c.Client, Certificate: clientCertificate(c), Device: c.Device})
 		}
 		if a.app != nil {
 			b.parts.AppPasswords.Used(a.app.ID, c.Client, service(c.Protocol))

@@ -17,7 +17,7 @@ func (b *Bridge) permit(ctx context.Context, c Conn, a *attempt, e *directory.En
 		return b.permitHere(ctx, c, a, e)
 	}
 	p, err := b.parts.Permits.Take(ctx, permit.Login{
-		Entry: e, Name: a.authcid, Password: string(a.pass), Client: c.Client, Certificate: clientCertificate(c),
+		Entry: e, Name: a.authcid, Password: string(a.pass), Client: c.Client, Certificate: clientCertificate(c), Device: c.Device,
 	})
 	var no *permit.Refusal
 	switch {
@@ -70,7 +70,7 @@ func (b *Bridge) unknown(ctx context.Context, c Conn, a *attempt) {
 		b.guesses.Failed(ctx, c.Client, "")
 		return
 	}
-	b.parts.Permits.Unknown(ctx, permit.Login{Name: a.authcid, Password: string(a.pass), Client: c.Client})
+	b.parts.Permits.Unknown(ctx, permit.Login{Name: a.authcid, Password: string(a.pass), Client: c.Client, Device: c.Device})
 }
 
 // clientCertificate is that of the client, DER, nil for none. TLS has proved that

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"dirpost/auth/apppassword"
+	"dirpost/auth/permit"
 	"dirpost/directory"
 	"dirpost/internal/envelope"
 
@@ -53,6 +54,21 @@ type Conn struct {
 	// Certificate is the one that the client was shown, for channel bindings of
 	// type tls-server-end-point (RFC 5929 §4). nil where State is.
 	Certificate *x509.Certificate
+	// Device is what the client has of an earlier connection: a mark of familiarity,
+	// never a proof.
+	Device Device
+}
+
+// Device is what a client has of an earlier connection.
+type Device = permit.Device
+
+// TLSDevice is the device of a client by the name of its TLS session (tlsconf.Recognizer),
+// which it has resumed if returned.
+func TLSDevice(session string, returned bool) Device {
+	if session == "" {
+		return Device{}
+	}
+	return Device{ID: "tls:" + session, Returned: returned}
 }
 
 // Verifier judges a password by the directory itself (LDAP bind with the

@@ -60,10 +60,14 @@ func (b *Bridge) Watch(id *Identity, f func(reason string)) (cancel func()) {
 
 // LogOut ends all sessions of a person on this node, those that others have on their
 // behalf too, and forgets the passwords that it remembers of them. It returns how
-// many sessions there were. The person may log in again: what keeps somebody out is
+// many sessions there were. The devices by which the person has come in are strange ones
+// again. The person may log in again: what keeps somebody out is
 // the directory.
 func (b *Bridge) LogOut(person directory.Key, reason string) int {
 	b.memory.forget(person)
+	if b.parts.Permits != nil {
+		b.parts.Permits.ForgetDevices(person)
+	}
 	return b.end(person, reason, func(*watch) bool { return true })
 }
 
@@ -103,6 +107,13 @@ func (b *Bridge) dropLocked(w *watch) {
 
 // changed hears of every change of the directory.
 func (b *Bridge) changed(s *directory.Snapshot, keys []directory.Key) {
+	if b.parts.Permits != nil {
+		for _, key := range keys {
+			if Departed(s, key, b.now()) != "" {
+				b.parts.Permits.Left(key)
+			}
+		}
+	}
 	b.mu.Lock()
 	byGroup := s.HasPolicies() || s.PlacesByGroup() || b.behalf > 0
 	b.mu.Unlock()

@@ -20,4 +20,6 @@ type Lockout struct {
 	Wrong int
 	// Locked says that the account is locked: no password is judged.
 	Locked bool
+	// PasswordSet is when the password was set last, zero where that cannot be read.
+	PasswordSet time.Time
 }

@@ -27,6 +27,7 @@ func (c *Conn) AuthConn(protocol string) auth.Conn {
 	if a.TLS {
 		state := c.TLSState()
 		a.State, a.Certificate = &state, c.Certificate()
+		a.Device = auth.TLSDevice(c.sock.session, c.sock.returned)
 	}
 	return a
 }

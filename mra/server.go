@@ -16,6 +16,7 @@ import (
 
 	"dirpost/directory"
 	"dirpost/internal/envelope"
+	"dirpost/internal/tlsconf"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -106,8 +107,7 @@ func NewServer(protocol string, config Config, tlsConfig *tls.Config, handler Ha
 		// A client that offers another protocol, a browser above all, gets no
 		// handshake: what it sends is not meant for us (RFC 7301 §3.2, RFC 9325
 		// §3.8). One that offers nothing is served.
-		tlsConfig = tlsConfig.Clone()
-		tlsConfig.NextProtos = []string{protocol}
+		tlsConfig = tlsconf.Speak(tlsConfig, protocol)
 	}
 	labels := prometheus.Labels{"protocol": protocol}
 	return &Server{

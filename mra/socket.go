@@ -27,7 +27,9 @@ type socket struct {
 	closing  bool      // leave the deadlines as they are
 	err      error     // of a read that ran out of time
 
-	shown *x509.Certificate // to the client, by TLS
+	shown    *x509.Certificate // to the client, by TLS
+	session  string            // name of the TLS session, "" for none
+	returned bool              // the client has resumed it
 
 	// cutBy is when writes end, in Unix nanoseconds, once reads have; 0: not cut.
 	// It is set by another goroutine, before the deadlines; here it is looked at
@@ -66,6 +68,9 @@ func newSocket(conn net.Conn) *socket {
 
 // Present implements tlsconf.Presenter.
 func (s *socket) Present(leaf *x509.Certificate) { s.shown = leaf }
+
+// Recognize implements tlsconf.Recognizer.
+func (s *socket) Recognize(session string, returned bool) { s.session, s.returned = session, returned }
 
 // Read reads what is there, and waits for readTimeout at most.
 func (s *socket) Read(p []byte) (int, error) {

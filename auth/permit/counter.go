@@ -41,6 +41,7 @@ type Login struct {
 	Client   netip.Addr
 	// Certificate is that of the client, DER, nil for none.
 	Certificate []byte
+	Device      Device
 }
 
 // person is the key of whom it is about, "" for nobody.
@@ -81,6 +82,7 @@ type Counter struct {
 	exchange  *exchange
 	refused   *bounded[sum]           // passwords that were wrong
 	familiar  *bounded[sum]           // where people have come in from
+	devices   *devices                // by which they have
 	exhausted *bounded[directory.Key] // people without a permit for strangers
 	sources   *sources
 	spray     *spray
@@ -119,6 +121,7 @@ func New(db *postgres.DB, cfg Config, keys [][]byte, readers map[string]Reader, 
 		refused: newBounded[sum](maxRefused), familiar: newBounded[sum](maxFamiliar), exhausted: newBounded[directory.Key](maxExhausted),
 		spray: newSpray(cfg), tally: newTally(), metrics: newMetrics(), gates: gates{open: map[sum]*gate{}}, waiting: map[directory.Key]int{},
 	}
+	c.devices = newDevices()
 	c.sources = newSources(cfg.NetworkBurst, cfg.NetworkEvery, func() time.Time { return c.now() })
 	if len(keys) == 0 {
 		keys = [][]byte{randomKey()}
@@ -132,10 +135,12 @@ func New(db *postgres.DB, cfg Config, keys [][]byte, readers map[string]Reader, 
 
 // Permit allows one password to be judged. It must be settled.
 type Permit struct {
-	c      *Counter
-	l      *Login
-	sums   sums
-	limits limits
+	c       *Counter
+	l       *Login
+	sums    sums
+	limits  limits
+	lockout *directory.Lockout // nil: not read
+	asked   bool               // for the device
 	// Familiar says that the login comes from where the person has been before.
 	Familiar bool
 	leave    func() // the gate; nil: there was none
@@ -165,6 +170,9 @@ func (c *Counter) Take(ctx context.Context, l Login) (*Permit, error) {
 		var err error
 		if p.Familiar, err = c.askHome(ctx, l.Entry.Key, marks); err != nil {
 			return nil, temporary(err)
+		}
+		if err := c.askDevice(ctx, p); err != nil {
+			return nil, err
 		}
 	}
 	if !p.Familiar && attacked {
@@ -261,20 +269,19 @@ func (c *Counter) failed(p *Permit, reason string) {
 // take takes the permit, once it is known what the directory makes of one more
 // wrong password.
 func (c *Counter) take(ctx context.Context, p *Permit, marks []sum) error {
-	r := c.readers[p.l.Entry.Directory]
-	if r == nil {
-		return temporary(fmt.Errorf("there is no directory %q", p.l.Entry.Directory))
-	}
-	lockout, err := r.Lockout(ctx, p.l.Entry)
+	lockout, err := c.lockout(ctx, p)
 	if err != nil {
-		return temporary(fmt.Errorf("read when %s would be locked: %w", p.l.Entry.Key, err))
+		return err
 	}
 	if lockout.Locked {
 		return c.refuse(p, ReasonLocked)
 	}
-	p.limits = c.cfg.limitsFor(lockout)
+	p.limits = c.cfg.limitsFor(*lockout)
 	if !p.limits.counted {
 		return nil
+	}
+	if err := c.askDevice(ctx, p); err != nil {
+		return err
 	}
 	if p.leave = c.gates.enter(ctx, p.sums.refusal); p.leave == nil {
 		return temporary(errBusy)
@@ -284,6 +291,23 @@ func (c *Counter) take(ctx context.Context, p *Permit, marks []sum) error {
 		return err
 	}
 	return nil
+}
+
+// lockout is what the directory has of locking out the person of p, read once.
+func (c *Counter) lockout(ctx context.Context, p *Permit) (*directory.Lockout, error) {
+	if p.lockout != nil {
+		return p.lockout, nil
+	}
+	r := c.readers[p.l.Entry.Directory]
+	if r == nil {
+		return nil, temporary(fmt.Errorf("there is no directory %q", p.l.Entry.Directory))
+	}
+	l, err := r.Lockout(ctx, p.l.Entry)
+	if err != nil {
+		return nil, temporary(fmt.Errorf("read when %s would be locked: %w", p.l.Entry.Key, err))
+	}
+	p.lockout = &l
+	return p.lockout, nil
 }
 
 // count takes the permit from the counter. Nobody else has one for the same

@@ -121,7 +121,7 @@ func (n *node) login(e *directory.Entry, password string, client netip.Addr) str
 	if err != nil {
 		return "wrong"
 	}
-	n.Welcome(e.Key, client, nil)
+	n.Welcome(Login{Entry: e, Client: client})
 	return "in"
 }
 
@@ -329,7 +329,7 @@ func TestElsewhere(t *testing.T) {
 	n := newNode(t, testenv.Database(t), d, testConfig(), testKey)
 	d.set(func(l *directory.Lockout) { l.Wrong = 3 })
 	n.want(alice, "right", away, ReasonNone)
-	n.Welcome(alice.Key, home, nil)
+	n.Welcome(Login{Entry: alice, Client: home})
 	n.want(alice, "typo", home, "wrong")
 	d.set(func(l *directory.Lockout) { l.Wrong = 4 })
 	n.want(alice, "right", home, ReasonNone)
@@ -345,7 +345,7 @@ func TestFamiliar(t *testing.T) {
 	t.Parallel()
 	db, d, alice := testenv.Database(t), newDomain(3), entry("alice")
 	one := newNode(t, db, d, testConfig(), testKey)
-	one.Welcome(alice.Key, home, []byte("certificate"))
+	one.Welcome(Login{Entry: alice, Client: home, Certificate: []byte("certificate")})
 	one.flush()
 	two := newNode(t, db, d, testConfig(), [][]byte{[]byte("another key that came after it..."), testKey[0]})
 	two.want(alice, "guess", away, "wrong")
@@ -357,7 +357,7 @@ func TestFamiliar(t *testing.T) {
 	p.Settle(Unjudged)
 	two.want(alice, "right", netip.MustParseAddr("192.0.2.200"), "in") // the same network
 	six := netip.MustParseAddr("2001:db8:1:2::1")
-	one.Welcome(alice.Key, six, nil)
+	one.Welcome(Login{Entry: alice, Client: six})
 	one.flush()
 	if home, err := two.askHome(t.Context(), alice.Key, two.marks(alice.Key, netip.MustParseAddr("2001:db8:1:ff::9"), nil)); err != nil || !home {
 		t.Errorf("the same /56: %v, %v", home, err)
@@ -378,7 +378,7 @@ func TestFamiliarBounded(t *testing.T) {
 	db := testenv.Database(t)
 	n := newNode(t, db, newDomain(5), cfg, testKey)
 	for i := range 10 {
-		n.Welcome("corp:alice", netip.AddrFrom4([4]byte{10, 0, byte(i), 1}), nil)
+		n.Welcome(Login{Entry: entry("alice"), Client: netip.AddrFrom4([4]byte{10, 0, byte(i), 1})})
 		n.flush()
 	}
 	var kept int

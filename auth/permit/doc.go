@@ -5,7 +5,8 @@
 // Before a directory judges a password, a permit is taken from a counter that all
 // nodes share in the database. There are fewer permits than wrong passwords that
 // the directory forgives: Config.Reserve less for strangers, one less for those
-// who come from where the person has logged in before. The directory itself is
+// who come from where the person has logged in before: the network, with the same
+// client certificate, or by a device that has come back. The directory itself is
 // asked how many it counts already, since what is tried elsewhere in the company
 // counts there too. A permit that is not given back, because a node has died,
 // counts as a wrong password.
@@ -32,6 +33,10 @@
 // nodes, which is not in the database. Without one the key exists in this process
 // alone, and nothing made with it leaves it.
 //
+// A device is known by a secret that was given to it at a connection by which the
+// person has logged in, and which it has shown to have. It changes how many passwords
+// are judged, and nothing else; and it is none any more once the password was set.
+//
 // While the database is away nobody gets a permit, and a login that would need one
 // is a temporary failure.
 //
@@ -43,10 +48,14 @@
 // primary's count as it is. Where the directory's count can be read, that is made up
 // for before the next permit.
 //
+// Of a directory that does not say when a password was set, devices outlive a change
+// that was not made on the page. A node that has not seen a device does not take it from
+// the database when its person is disabled, and no password is judged then.
+//
 // Where passwords are judged by Kerberos, a password to which no answer came is taken
 // for not counted.
 //
 // Everybody behind one address is one network: people of a webmail that does not
 // pass on the addresses of its clients are familiar together with those who guess
-// by it.
+// by it. If it resumes TLS sessions it is one device, too.
 package permit

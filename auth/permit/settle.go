@@ -105,12 +105,14 @@ func (v Verdict) String() string {
 
 const welcomeSQL = `select auth_familiar_add($1, $2, $3)`
 
-// Welcome remembers that a person has come in from client, by whatever proof. It
-// does not wait, and costs nothing where that is known.
-func (c *Counter) Welcome(person directory.Key, client netip.Addr, certificate []byte) {
-	now := c.now()
+// Welcome remembers that the person of l.Entry has come in, by whatever proof: the
+// network, the certificate and the device. It does not wait, and costs nothing where
+// that is known.
+func (c *Counter) Welcome(l Login) {
+	now, person := c.now(), l.Entry.Key
+	c.welcomeDevice(person, l.Device)
 	var news []sum
-	marks := c.keys[0].marks(person, client, certificate)
+	marks := c.keys[0].marks(person, l.Client, l.Certificate)
 	for _, m := range marks {
 		if !c.familiar.has(m, now) {
 			news = append(news, m)

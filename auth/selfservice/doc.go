@@ -22,7 +22,8 @@
 // The site judges no password: that is the bridge's, with its limits and its one time
 // for all refusals. A session is 256 random bits in a cookie that scripts cannot read
 // and other sites cannot send; the database has the hash. It is made anew at each
-// login. The person is looked up in the snapshot at each request: who is disabled is
+// login. Another cookie, which a browser keeps, makes its next login one of somebody who
+// was here before, and opens nothing. The person is looked up in the snapshot at each request: who is disabled is
 // out at once. What has power asks for the password, or a ticket, again after ten
 // minutes, and for the second factor where there is one. An app password opens no page,
 // and nor does a master's right to act as somebody. What changes anything is a POST with a token of the session, from a

@@ -100,6 +100,7 @@ func (c *call) create(ctx context.Context, s *session) error {
 		return fmt.Errorf("begin session: %w", err)
 	}
 	c.setCookie(base64.RawURLEncoding.EncodeToString(s.id), 0)
+	c.setDevice()
 	return nil
 }
 

@@ -298,8 +298,9 @@ type guesser struct {
 	r *bufio.Reader
 }
 
-// sessions are kept, so that a thousand clients need no handshake each.
-var sessions = tls.NewLRUClientSessionCache(64)
+// sessions are kept, so that a thousand clients need no handshake each: those of the
+// attackers by themselves, since who resumes a session is the same device.
+var sessions, theirs = tls.NewLRUClientSessionCache(64), tls.NewLRUClientSessionCache(64)
 
 // dial connects as a client of an address, by a proxy.
 func (v *victims) dial(from string) *guesser {
@@ -309,7 +310,9 @@ func (v *victims) dial(from string) *guesser {
 		return nil
 	}
 	c := v.tls()
-	c.ClientSessionCache = sessions
+	if c.ClientSessionCache = sessions; strings.HasPrefix(from, "198.18.") {
+		c.ClientSessionCache = theirs
+	}
 	fmt.Fprintf(conn, "PROXY TCP4 %s 192.0.2.1 40000 993\r\n", from)
 	s := tls.Client(conn, c)
 	g := &guesser{s, bufio.NewReader(s)}

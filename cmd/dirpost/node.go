@@ -179,6 +179,9 @@ func (n *node) buildTLS(ctx context.Context) (err error) {
 	for _, p := range n.file.TLS.Certificate {
 		c.Pairs = append(c.Pairs, tlsconf.Pair{CertFile: p.Chain, KeyFile: p.Key})
 	}
+	if c.Sealer, err = n.ticketSealer(); err != nil {
+		return err
+	}
 	if n.tls, err = tlsconf.Open(c, n.log); err != nil {
 		return fmt.Errorf("tls.certificate: %w", err)
 	}

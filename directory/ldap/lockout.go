@@ -110,8 +110,8 @@ func (r *lockoutReader) one(dn, filter string, attributes ...string) (*ldap.Entr
 }
 
 // adLockout are the attributes of a person that tell how far an AD domain has
-// counted.
-var adLockout = []string{"objectClass", "badPwdCount", "badPasswordTime", "msDS-User-Account-Control-Computed", "msDS-ResultantPSO"}
+// counted, and when the password was set.
+var adLockout = []string{"objectClass", "badPwdCount", "badPasswordTime", "msDS-User-Account-Control-Computed", "msDS-ResultantPSO", "pwdLastSet"}
 
 // ad reads the rule and the count of Active Directory. A domain keeps its
 // fine-grained policies from ordinary accounts, which see at most that there is one.
@@ -158,6 +158,7 @@ func (r *lockoutReader) ad(dn string) (directory.Lockout, error) {
 		l.Hidden = l.Hidden || !seen.known || blind
 	}
 	l.Threshold, l.Window = rule.threshold, rule.window
+	l.PasswordSet = adTime(e.GetEqualFoldAttributeValue("pwdLastSet"))
 	readADCount(&l, e, time.Now())
 	return l, nil
 }
@@ -225,8 +226,8 @@ func domainOf(dn string) string {
 const oidPasswordPolicy = ldap.ControlTypeBeheraPasswordPolicy
 
 // ppolicyLockout are the attributes of a person that tell how far a server with
-// password policies has counted; the last is of 389.
-var ppolicyLockout = []string{"pwdPolicySubentry", "pwdFailureTime", "pwdAccountLockedTime", "passwordRetryCount"}
+// password policies has counted, and when the password was set; passwordRetryCount is of 389.
+var ppolicyLockout = []string{"pwdPolicySubentry", "pwdFailureTime", "pwdAccountLockedTime", "passwordRetryCount", "pwdChangedTime"}
 
 // ppolicy reads the rule and the count of a server with password policies. Which
 // of them holds where the entry names none is a secret of the server's
@@ -260,6 +261,9 @@ func (r *lockoutReader) ppolicy(dn string) (directory.Lockout, error) {
 		return l, err
 	}
 	l = directory.Lockout{Threshold: rule.threshold, Window: rule.window, Hidden: !rule.known}
+	if set, err := policyTime(e.GetEqualFoldAttributeValue("pwdChangedTime")); err == nil {
+		l.PasswordSet = set
+	}
 	readPolicyCount(&l, e, rule, time.Now())
 	return l, nil
 }

@@ -27,6 +27,9 @@ type Config struct {
 	Pairs []Pair
 	// Issuer has further certificates; nil: none.
 	Issuer Issuer
+	// Sealer has the keys of the session tickets that all nodes take; nil: each
+	// process takes its own only.
+	Sealer Sealer
 }
 
 // An Issuer gets certificates from an authority.
@@ -217,18 +220,7 @@ func (s *Store) First() *tls.Certificate { return s.inUse()[0] }
 // Config returns the configuration for listeners. It is shared by all of them
 // and lasts as long as the store: what changes is behind it.
 func (s *Store) Config() *tls.Config {
-	return &tls.Config{
-		MinVersion:         tls.VersionTLS12,
-		GetCertificate:     s.certificate,
-		GetConfigForClient: s.present,
-		// Of TLS 1.2 what has forward secrecy and an AEAD (RFC 9325 §4.2); TLS 1.3
-		// has nothing else.
-		CipherSuites: []uint16{
-			tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-			tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
-		},
-	}
+	return s.configured("tls session", nil)
 }
 
 // Asking is Config for listeners whose clients may show a certificate. It is asked
@@ -237,18 +229,64 @@ func (s *Store) Config() *tls.Config {
 // certificates are of use, as they are at that moment. That a client has the key of
 // its certificate is proved in any case.
 func (s *Store) Asking(authorities func() *x509.CertPool) *tls.Config {
-	c := s.Config()
+	c := s.configured("tls session of who was asked for a certificate", func(one *tls.Config) {
+		one.ClientAuth, one.ClientCAs = tls.RequestClientCert, authorities()
+	})
 	c.ClientAuth = tls.RequestClientCert
-	now := c.Clone()
-	now.GetConfigForClient = nil
+	return c
+}
+
+// configured is the configuration of listeners whose tickets have one purpose. ask
+// completes it for one handshake; nil: there is nothing to.
+func (s *Store) configured(purpose string, ask func(one *tls.Config)) *tls.Config {
+	base := &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		GetCertificate: s.certificate,
+		// Of TLS 1.2 what has forward secrecy and an AEAD (RFC 9325 §4.2); TLS 1.3
+		// has nothing else.
+		CipherSuites: []uint16{
+			tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+			tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+		},
+	}
+	tickets := &sessions{base: base, sealer: s.config.Sealer, purpose: purpose}
+	c := base.Clone()
 	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		if other, err := s.present(hello); other != nil || err != nil {
 			return other, err
 		}
-		// The keys of session tickets stay those of c (crypto/tls).
-		one := now.Clone()
-		one.ClientCAs = authorities()
+		r, ok := hello.Conn.(Recognizer)
+		if !ok && ask == nil {
+			return nil, nil
+		}
+		one := base.Clone()
+		if ask != nil {
+			ask(one)
+		}
+		if ok {
+			tickets.follow(one, r)
+		}
 		return one, nil
+	}
+	return c
+}
+
+// Speak returns a copy of a configuration for listeners that speak protocols, by their
+// names in RFC 7301, and no others.
+func Speak(config *tls.Config, protocols ...string) *tls.Config {
+	c := config.Clone()
+	c.NextProtos = protocols
+	forClient := c.GetConfigForClient
+	if forClient == nil {
+		return c
+	}
+	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		one, err := forClient(hello)
+		if one != nil && len(one.NextProtos) == 0 { // that of an authority's validation has its own
+			one.NextProtos = protocols
+		}
+		return one, err
 	}
 	return c
 }

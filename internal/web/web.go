@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"dirpost/internal/tlsconf"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
@@ -118,9 +120,7 @@ func (s *Server) ServeStatus(ctx context.Context, l net.Listener) error {
 
 // ServeTLS serves HTTPS on l until ctx ends.
 func (s *Server) ServeTLS(ctx context.Context, l net.Listener, config *tls.Config) error {
-	config = config.Clone()
-	config.NextProtos = []string{"h2", "http/1.1"}
-	return s.serve(ctx, tls.NewListener(shownListener{l}, config), secureHeaders(s.secure))
+	return s.serve(ctx, tls.NewListener(shownListener{l}, tlsconf.Speak(config, "h2", "http/1.1")), secureHeaders(s.secure))
 }
 
 func (s *Server) serve(ctx context.Context, l net.Listener, h http.Handler) error {

@@ -30,7 +30,7 @@ func (c *conn) authConn() auth.Conn {
 	a := auth.Conn{Protocol: "smtp", Client: c.facts.Addr, TLS: c.client.TLS != "", Session: c.client.Session}
 	if tc, ok := c.nc.(*tls.Conn); ok {
 		state := tc.ConnectionState()
-		a.State, a.Certificate = &state, c.shown
+		a.State, a.Certificate, a.Device = &state, c.shown, c.device
 	}
 	return a
 }

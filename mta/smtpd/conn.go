@@ -33,7 +33,8 @@ type conn struct {
 	raw net.Conn
 	log *slog.Logger
 
-	shown *x509.Certificate // to the client, by TLS
+	shown  *x509.Certificate // to the client, by TLS
+	device auth.Device       // by its TLS session
 
 	in   input
 	out  []byte

@@ -9,6 +9,7 @@ import (
 	"net"
 	"time"
 
+	"dirpost/auth"
 	"dirpost/internal/envelope"
 )
 
@@ -74,3 +75,9 @@ type presenter struct {
 
 // Present takes note of the certificate that the client is shown.
 func (p *presenter) Present(leaf *x509.Certificate) { p.c.shown = leaf }
+
+// Recognize takes note of the name of the TLS session. It implements
+// tlsconf.Recognizer.
+func (p *presenter) Recognize(session string, returned bool) {
+	p.c.device = auth.TLSDevice(session, returned)
+}

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"dirpost/internal/testenv"
+
+	"github.com/emersion/go-imap/v2/imapclient"
+)
+
+// lockingLDIF is a policy that locks at the third wrong password.
+const lockingLDIF = `
+dn: cn=locking,dc=corp,dc=example
+objectClass: organizationalRole
+objectClass: pwdPolicy
+cn: locking
+pwdAttribute: userPassword
+pwdLockout: TRUE
+pwdMaxFailure: 3
+pwdFailureCountInterval: 1800
+`
+
+// TestDeviceClients: a mail program that resumes its TLS session is let in from a
+// network where nobody was before, while the permits of strangers are used up; and so
+// is a browser that has logged in to the page.
+func TestDeviceClients(t *testing.T) {
+	t.Parallel()
+	s := newSystemIn(t, databaseURL(t), "", testenv.SlapdPolicy(t, "cn=locking,dc=corp,dc=example", lockingLDIF))
+	s.change("[auth]\n", "[auth]\nremember = \"0s\"\n")
+	s.confirm()
+	s.start()
+	from := func(address, password string, config *tls.Config) error {
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}, Timeout: 30 * time.Second}
+		conn, err := tls.DialWithDialer(&d, "tcp", s.addr["imaps"], config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := imapclient.New(conn, nil)
+		defer c.Close()
+		return c.Login("alice", password).Wait()
+	}
+	laptop := s.tls()
+	laptop.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+	if err := from("127.41.1.1", s.slapd.UserPassword, laptop); err != nil {
+		t.Fatal(err)
+	}
+	browser := s.visitor()
+	browser.get("/")
+	browser.post("login", "user", "alice", "password", s.slapd.UserPassword)
+	browser.want("Logged in as alice@corp.example")
+
+	if err := from("127.42.1.1", "a guess", s.tls()); err == nil {
+		t.Fatal("a guess lets in")
+	}
+	if err := from("127.43.1.1", s.slapd.UserPassword, s.tls()); err == nil {
+		t.Error("a stranger is asked for the last but one")
+	}
+	if err := from("127.44.1.1", s.slapd.UserPassword, laptop); err != nil {
+		t.Errorf("the laptop in another network: %v", err)
+	}
+	for _, want := range []string{"device=new", "device=returned"} {
+		if !strings.Contains(s.logs.String(), want) {
+			t.Errorf("no %q in the log", want)
+		}
+	}
+
+	// What is revoked is a stranger's.
+	if err := from("127.42.1.1", "another guess", s.tls()); err == nil {
+		t.Fatal("a guess lets in")
+	}
+	s.command(0, "mailbox", "logout", "alice")
+	s.eventually("the laptop is a stranger", func() bool {
+		return from("127.45.1.1", s.slapd.UserPassword, laptop) != nil
+	})
+}
+
+// TestDevicePrograms: which programs resume a session of TLS is known by what the log
+// says of them.
+func TestDevicePrograms(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, "")
+	s.start()
+	url := fmt.Sprintf("imaps://localhost:%s/INBOX", s.port("imaps"))
+	common := []string{"-sS", "--max-time", "30", "--cacert", s.cert.CAFile, "-X", "NOOP"}
+	args := append([]string{"-u", "alice:" + s.slapd.UserPassword}, common...)
+	args = append(append(args, url, "--next", "-u", "bob:"+s.slapd.UserPassword), append(common, url)...)
+	if out, err := s.client("curl", args...); err != nil {
+		t.Fatalf("curl: %v: %s", err, out)
+	}
+	for who, want := range map[string]string{"alice": "device=new", "bob": "device=returned"} {
+		found := false
+		for line := range strings.Lines(s.logs.String()) {
+			found = found || strings.Contains(line, "msg=login ") && strings.Contains(line, "authcid="+who) && strings.Contains(line, want)
+		}
+		if !found {
+			t.Errorf("curl as %s: no %s in the log:\n%s", who, want, s.logs.String())
+		}
+	}
+}
