@@ -128,7 +128,7 @@ func (b *Bridge) admit(c Conn, a *attempt) (*Identity, error) {
 	id := &Identity{
 		Person: as.Key, Address: as.Primary, Name: as.DisplayName, Authcid: a.authcid, Actor: e.Key,
 		Mechanism: a.mech, Proof: a.proof, Until: a.until, Notice: a.notice,
-		Protocol: c.Protocol,
+		Protocol: c.Protocol, Client: c.Client,
 	}
 	if a.app != nil {
 		id.AppPassword = a.app.ID

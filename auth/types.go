@@ -40,6 +40,11 @@ type Identity struct {
 	// Protocol is that of the connection (Conn.Protocol): a session ends when the
 	// person may not use it any more. "" is none in particular.
 	Protocol string
+	// Client is the connected side.
+	Client netip.Addr
+	// Active is when the client last said something. Who has the session sets it before
+	// Watch; nil: that is not known. It is called from other goroutines.
+	Active func() time.Time
 }
 
 // Conn is what the bridge must know of a connection.

@@ -12,6 +12,8 @@ import (
 type watch struct {
 	id    *Identity
 	f     func(reason string)
+	ref   string // of Session
+	since time.Time
 	timer *time.Timer // end of the account, or of the proof
 }
 
@@ -35,7 +37,7 @@ func (w *watch) keys() []directory.Key {
 // no session. f must not block. If the person is out already, f is called before
 // Watch returns.
 func (b *Bridge) Watch(id *Identity, f func(reason string)) (cancel func()) {
-	w := &watch{id: id, f: f}
+	w := &watch{id: id, f: f, ref: newRef(), since: b.now()}
 	b.mu.Lock()
 	for _, key := range w.keys() {
 		if b.watches[key] == nil {

@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"dirpost/internal/nonblock"
@@ -71,6 +72,8 @@ type Conn struct {
 	tls    *tls.Conn     // nil in clear
 	r      *bufio.Reader
 	w      *bufio.Writer
+
+	active atomic.Int64 // when the client last said something, in Unix nanoseconds
 
 	mu      sync.Mutex // guards what follows, against Wake
 	waiting bool
@@ -201,6 +204,9 @@ func (c *Conn) waitUntil(end time.Time, wait func() error) error {
 
 	if err == nil {
 		err = wait()
+	}
+	if err == nil {
+		c.active.Store(time.Now().UnixNano())
 	}
 
 	c.mu.Lock()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"dirpost/auth"
 )
@@ -64,6 +65,8 @@ func (c *Conn) Admit(ctx context.Context, w Watcher, id *auth.Identity) (_ conte
 		}
 		c.Wake()
 	})
+	c.active.Store(time.Now().UnixNano())
+	id.Active = func() time.Time { return time.Unix(0, c.active.Load()) }
 	stop := w.Watch(id, func(reason string) { cancel(&RevokedError{Reason: reason}) })
 	return ctx, sync.OnceFunc(func() {
 		stop()

@@ -66,6 +66,14 @@ type PasswordChanger interface {
 	ChangePassword(ctx context.Context, e *directory.Entry, old, new string) error
 }
 
+// Sessions knows the sessions of mail programs on all nodes; *roster.Roster does.
+type Sessions interface {
+	// Of returns those of a person, and whether all nodes have told theirs.
+	Of(ctx context.Context, person directory.Key) (all []auth.Session, complete bool)
+	// End ends one of them.
+	End(person directory.Key, ref string)
+}
+
 // Deps are the parts of the house that the site stands on.
 type Deps struct {
 	DB     *postgres.DB
@@ -82,6 +90,8 @@ type Deps struct {
 	// mail; nil: nothing.
 	History *history.Recorder
 	Notices *notice.Box
+	// Sessions are those of mail programs, of all nodes; nil: nothing is known of them.
+	Sessions Sessions
 	// LogOut closes the sessions of a person on all nodes.
 	LogOut func(person directory.Key)
 	Events event.Sink

@@ -33,7 +33,7 @@
 //
 // # Bugs
 //
-// The sessions of mail programs are not listed one by one: they can be ended all
-// together. An expired password is changed with a code of an app or a recovery code, not
+// A session of a mail program that was ended comes back by itself where the program has
+// the password. An expired password is changed with a code of an app or a recovery code, not
 // with a security key.
 package selfservice

@@ -164,22 +164,6 @@ func (c *call) confirm() error {
 // changer changes the password of the person, nil if nobody does.
 func (c *call) changer() PasswordChanger { return c.site.deps.Passwords[c.e.Directory] }
 
-// sessionView is one of the person's sessions here.
-type sessionView struct {
-	Client, Agent string
-	Created, Seen string
-	Here          bool
-}
-
-// sessions shows where the person is logged in here.
-func (c *call) sessions() error {
-	all, err := c.site.list(c.r.Context(), c.s)
-	if err != nil {
-		return err
-	}
-	return c.show(http.StatusOK, "sessions", view{Page: all})
-}
-
 // logOutEverywhere ends all sessions of the person, of mail programs too.
 func (c *call) logOutEverywhere() error {
 	if err := c.site.logOut(c.r.Context(), c.e.Key); err != nil {

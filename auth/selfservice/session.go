@@ -248,36 +248,3 @@ func (s *Site) purge(ctx context.Context) error {
 	}
 	return s.deps.Factors.Purge(ctx)
 }
-
-const listSQL = `
-select client, agent, created_at, seen_at, id_hash = $2
-  from page_session
- where person = $1
-   and seen_at > now() - $3::interval
-   and created_at > now() - $4::interval
- order by seen_at desc`
-
-// list returns the sessions of the person of v on this site.
-func (s *Site) list(ctx context.Context, v *session) ([]sessionView, error) {
-	rows, err := s.deps.DB.Query(ctx, postgres.Interactive, listSQL, string(v.person), hash(v.id), s.cfg.Idle, s.cfg.Lifetime)
-	if err != nil {
-		return nil, fmt.Errorf("list sessions: %w", err)
-	}
-	defer rows.Close()
-	var all []sessionView
-	for rows.Next() {
-		var (
-			o             sessionView
-			created, seen time.Time
-		)
-		if err := rows.Scan(&o.Client, &o.Agent, &created, &seen, &o.Here); err != nil {
-			return nil, fmt.Errorf("list sessions: %w", err)
-		}
-		o.Created, o.Seen = date(created), date(seen)
-		all = append(all, o)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("list sessions: %w", err)
-	}
-	return all, nil
-}

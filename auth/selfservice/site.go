@@ -102,6 +102,7 @@ var routes = []route{
 	{"POST " + Root + "password", shown, (*call).changePassword},
 	{"GET " + Root + "sessions", member, (*call).sessions},
 	{"POST " + Root + "sessions", member, (*call).logOutEverywhere},
+	{"POST " + Root + "sessions/end", member, (*call).endSession},
 	{"GET " + Root + "apps", member, (*call).appPasswords},
 	{"POST " + Root + "apps", fresh, (*call).newAppPassword},
 	{"POST " + Root + "apps/revoke", member, (*call).revokeAppPassword},
@@ -325,7 +326,7 @@ type view struct {
 // doneWords are what a redirect may say: nothing of the query gets into a page.
 var doneWords = map[string]string{
 	"password": "done.password", "logout": "done.logout", "everywhere": "done.everywhere",
-	"factor": "done.factor", "revoked": "done.revoked", "removed": "done.removed",
+	"factor": "done.factor", "revoked": "done.revoked", "removed": "done.removed", "ended": "done.ended",
 }
 
 // show answers with a page.

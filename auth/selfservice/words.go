@@ -92,6 +92,7 @@ var words = map[string]string{
 
 	"done.factor":  "The second factor was added.",
 	"done.removed": "The second factor was removed.",
+	"done.ended":   "The session was ended.",
 
 	"home.title":    "Overview",
 	"home.hello":    "Hello %s.",
@@ -189,7 +190,17 @@ var words = map[string]string{
 	"notice.removed":  "a second factor",
 
 	"sessions.title":      "Where you are logged in",
+	"sessions.programs":   "Mail programs",
+	"sessions.browsers":   "Browsers on this page",
 	"sessions.text":       "These are your sessions on this page:",
+	"sessions.none":       "No mail program is logged in now.",
+	"sessions.missing":    "Some of our servers have not answered in time: there may be more than is listed here. Load the page again.",
+	"sessions.what":       "What, and how you have logged in",
+	"sessions.app":        "app password “%s”",
+	"sessions.as":         "you, as %s",
+	"sessions.by":         "%s, on your behalf",
+	"sessions.end":        "Log out: %s at %s",
+	"sessions.again":      "A program that has your password logs in again by itself. To keep it out, change your password, or revoke the app password that it uses.",
 	"sessions.client":     "Address",
 	"sessions.agent":      "Browser",
 	"sessions.created":    "Since",

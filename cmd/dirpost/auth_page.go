@@ -13,6 +13,7 @@ import (
 	"dirpost/auth/factor"
 	"dirpost/auth/history"
 	"dirpost/auth/notice"
+	"dirpost/auth/roster"
 	"dirpost/auth/selfservice"
 	"dirpost/directory"
 	"dirpost/internal/bus"
@@ -38,6 +39,7 @@ type pageParts struct {
 	history  *history.Recorder                      // of logins
 	notices  *notice.Box                            // nil: nobody is told anything
 	page     *selfservice.Site                      // nil: none here
+	roster   *roster.Roster                         // of the sessions of all nodes
 
 	appPasswords *apppassword.Store // nil: there are none
 }
@@ -109,7 +111,7 @@ func (n *node) buildPage(context.Context) error {
 	}
 	deps := selfservice.Deps{
 		DB: n.db, Bridge: n.auth, Live: n.live, Factors: factors, Events: n.events, Log: n.log,
-		AppPasswords: n.appPasswords, History: n.history, Notices: n.notices,
+		AppPasswords: n.appPasswords, History: n.history, Notices: n.notices, Sessions: n.roster,
 		LogOut: func(person directory.Key) { n.bus.Publish(bus.TopicKill, string(person)) },
 	}
 	if p.ChangePassword {

@@ -123,6 +123,7 @@ func newNode(ctx context.Context, f *File, roles []string, socks *sockets, log *
 		n.buildTLS,       // certificates
 		n.buildDirectory, // snapshot and its feed
 		n.buildAuth,      // logins, judged by the directory
+		n.buildRoster,    // who is logged in, for other nodes too
 		n.buildMTA,       // door in, queue, way out
 		n.buildExpiry,    // warnings before passwords expire
 		n.buildNotices,   // mails about people's logins

@@ -104,6 +104,13 @@ func (b *Bus) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{b.hints, b.failures, b.connected}
 }
 
+// Nodes is how many other nodes were heard within the last minute.
+func (b *Bus) Nodes() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.nodes)
+}
+
 // WatchMailbox calls f when the mailbox reaches a modseq that f was not told of.
 // The first call may come with nothing changed, from the first poll after
 // WatchMailbox: it covers what happened between the caller's look at the mailbox

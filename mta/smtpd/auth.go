@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"time"
 
 	"dirpost/auth"
 	"dirpost/internal/envelope"
@@ -188,6 +189,8 @@ func (c *conn) loggedIn(id *auth.Identity) {
 	if a := id.Address.String(); a != "" {
 		c.client.Login = a
 	}
+	c.active.Store(time.Now().UnixNano())
+	id.Active = func() time.Time { return time.Unix(0, c.active.Load()) }
 	c.logout = c.srv.deps.Auth.Watch(id, func(reason string) {
 		c.log.Info("login revoked", slog.String("user", id.Address.String()), slog.String("err", reason))
 		c.interrupt(errLoggedOut)

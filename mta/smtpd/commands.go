@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"dirpost/internal/envelope"
 	"dirpost/internal/logging"
@@ -88,6 +89,9 @@ func (c *conn) command(ctx context.Context) error {
 		return c.refuse(ctx, "unknown", envelope.Because(statusLong, nil))
 	}
 	c.commands++
+	if c.id != nil {
+		c.active.Store(time.Now().UnixNano())
+	}
 	c.traceLine(ctx, verb, line)
 	cmd, known := commands[verb]
 	if !known {

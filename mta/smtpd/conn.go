@@ -57,6 +57,7 @@ type conn struct {
 	commands, messages, refusals int
 	octets                       int64 // of content
 	started                      time.Time
+	active                       atomic.Int64 // when the last command of who has logged in came, in Unix nanoseconds
 }
 
 // mail is the transaction in progress. Its zero value is none.
