@@ -72,6 +72,7 @@ func New(c Config) (*Mapper, error) {
 	m := &Mapper{c: c, now: time.Now}
 	client := newClient()
 	m.lists = newLists(client, c.RefreshEvery, func() time.Time { return m.now() })
+	m.lists.places = c.CRL
 	m.ocsp = newResponders(client, func() time.Time { return m.now() })
 	return m, m.Reload()
 }

@@ -221,6 +221,12 @@ func TestRevocation(t *testing.T) {
 		{name: "list of people", handle: scoped(0x81, 1, 0xff), want: "good"},
 		{name: "list of authorities", handle: scoped(0x82, 1, 0xff), want: "error"},
 		{name: "list for some reasons", handle: scoped(0x83, 2, 0, 0x80), want: "error"},
+		{name: "a list with an entry of another authority", handle: sends(func(l *x509.RevocationList) {
+			l.RevokedCertificateEntries = []x509.RevocationListEntry{{SerialNumber: big.NewInt(7), RevocationTime: time.Now(), ExtraExtensions: []pkix.Extension{{Id: oidIssuer, Critical: true, Value: []byte{0x30, 0}}}}}
+		}), want: "error"},
+		{name: "a full list that takes away", handle: sends(func(l *x509.RevocationList) {
+			l.RevokedCertificateEntries = []x509.RevocationListEntry{{SerialNumber: big.NewInt(7), RevocationTime: time.Now(), ReasonCode: reasonRemoved}}
+		}), want: "error"},
 		{name: "indirect list", handle: scoped(0x84, 1, 0xff), want: "error"},
 		{name: "another part of a list", handle: scoped(append([]byte{0xa0, 15, 0xa0, 13, 0x86, 11}, "http://x/crl"[:11]...)...), want: "error"},
 		{name: "redirects without end", handle: func(a *testenv.PeopleCA) http.HandlerFunc {
@@ -384,8 +390,8 @@ func TestListFile(t *testing.T) {
 	if err := m.Revoked(t.Context(), ours); class(err) != "revoked" {
 		t.Error(err)
 	}
-	if err := m.Check(t.Context()); err != nil {
-		t.Error(err)
+	if err, late := m.Check(t.Context()); err != nil || late != nil {
+		t.Error(err, late)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math/big"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -29,6 +30,10 @@ const (
 	retryEvery = time.Minute
 )
 
+// errIndirect reports a list that speaks for other authorities. Who may sign for whom
+// would have to be found out from certificates that nobody has given us.
+var errIndirect = errors.New("an indirect list, that of other authorities (RFC 5280 §5.2.5): have each authority publish its own, or use OCSP")
+
 var (
 	oidDeltaCRL     = asn1.ObjectIdentifier{2, 5, 29, 27}
 	oidIssuingPoint = asn1.ObjectIdentifier{2, 5, 29, 28}
@@ -39,6 +44,7 @@ type lists struct {
 	client  *http.Client
 	refresh time.Duration
 	now     func() time.Time
+	places  []string // that are configured: delta lists may be among them
 
 	mu    sync.Mutex // guards known
 	known map[string]*list
@@ -62,8 +68,12 @@ type revocations struct {
 	next      time.Time
 	onlyUsers bool
 	onlyCAs   bool
-	points    []string // where the part of a divided list is from; nil: not divided
-	checkedBy sync.Map // sha256 of an issuer -> error or nil, what CheckSignatureFrom said
+	base      *big.Int            // number of the full list that this one adds to; nil: it is one itself
+	removed   map[string]struct{} // that a delta list takes away from the full one
+	freshest  []string            // where delta lists to this one are
+	idp       []byte              // its scope, as it is written
+	points    []string            // where the part of a divided list is from; nil: not divided
+	checkedBy sync.Map            // sha256 of an issuer -> error or nil, what CheckSignatureFrom said
 }
 
 func newLists(client *http.Client, refresh time.Duration, now func() time.Time) *lists {
@@ -77,16 +87,24 @@ func (l *lists) ask(ctx context.Context, place string, c, issuer *x509.Certifica
 	if err != nil {
 		return false, fmt.Errorf("list %s: %w", place, err)
 	}
+	if crl.base != nil {
+		return false, fmt.Errorf("list %s: %w", place, errDelta)
+	}
 	if err := crl.answersFor(c, issuer, l.now()); err != nil {
 		return false, fmt.Errorf("list %s: %w", place, err)
 	}
 	_, revoked := crl.serials[string(c.SerialNumber.Bytes())]
-	return revoked, nil
+	return l.amend(ctx, crl, c, issuer, revoked), nil
 }
 
 // get returns the list at a place, fetched if there is none that is fresh. One
 // that could not be fetched again counts until its end.
 func (l *lists) get(ctx context.Context, place string) (*revocations, error) {
+	return l.getWithin(ctx, place, requestTime)
+}
+
+// getWithin is get with a limit of its own for the request.
+func (l *lists) getWithin(ctx context.Context, place string, limit time.Duration) (*revocations, error) {
 	e, err := l.entry(place)
 	if err != nil {
 		return nil, err
@@ -106,7 +124,7 @@ func (l *lists) get(ctx context.Context, place string) (*revocations, error) {
 	if crl, since, err := e.state(); since.After(tried) {
 		return crl, orNone(crl, err)
 	}
-	fetch, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTime)
+	fetch, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
 	next, err := l.fetch(fetch, place)
 	e.mu.Lock()
@@ -197,8 +215,8 @@ func (l *lists) fetch(ctx context.Context, place string) (*revocations, error) {
 	return parseList(b)
 }
 
-// parseList reads a list in DER or PEM. One that answers only for some reasons, or
-// for other authorities, or that only adds to another list, is an error.
+// parseList reads a list in DER or PEM, a delta list too. One that answers only for
+// some reasons, or for other authorities, is an error.
 func parseList(b []byte) (*revocations, error) {
 	if bytes.HasPrefix(b, []byte("-----BEGIN")) {
 		block, _ := pem.Decode(b)
@@ -211,12 +229,17 @@ func parseList(b []byte) (*revocations, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &revocations{raw: raw, next: raw.NextUpdate, serials: make(map[string]struct{}, len(raw.RevokedCertificateEntries))}
+	r := &revocations{raw: raw, next: raw.NextUpdate, serials: make(map[string]struct{}, len(raw.RevokedCertificateEntries)), removed: map[string]struct{}{}}
 	for _, e := range raw.Extensions {
 		switch {
 		case e.Id.Equal(oidDeltaCRL):
-			return nil, errors.New("a list that only adds to another")
+			if err := r.readDelta(e.Value); err != nil {
+				return nil, err
+			}
+		case e.Id.Equal(oidFreshest):
+			r.freshest = freshest(e.Value)
 		case e.Id.Equal(oidIssuingPoint):
+			r.idp = e.Value
 			if err := r.scope(e.Value); err != nil {
 				return nil, err
 			}
@@ -225,11 +248,20 @@ func parseList(b []byte) (*revocations, error) {
 		}
 	}
 	for _, e := range raw.RevokedCertificateEntries {
-		// An entry that names another issuer is critical (RFC 5280 §5.3.3).
+		if slices.ContainsFunc(e.Extensions, func(x pkix.Extension) bool { return x.Id.Equal(oidIssuer) }) {
+			return nil, errIndirect // RFC 5280 §5.3.3
+		}
 		if slices.ContainsFunc(e.Extensions, func(x pkix.Extension) bool { return x.Critical }) {
 			return nil, errors.New("an entry with a critical extension that is not known")
 		}
+		if e.ReasonCode == reasonRemoved {
+			r.removed[string(e.SerialNumber.Bytes())] = struct{}{}
+			continue
+		}
 		r.serials[string(e.SerialNumber.Bytes())] = struct{}{}
+	}
+	if r.base == nil && len(r.removed) > 0 {
+		return nil, errors.New("a full list with entries that only delta lists have")
 	}
 	raw.RevokedCertificateEntries = nil
 	if raw.NextUpdate.IsZero() {
@@ -259,8 +291,12 @@ func (r *revocations) scope(der []byte) error {
 			r.onlyUsers = yes
 		case cryptobyte_asn1.Tag(2).ContextSpecific():
 			r.onlyCAs = yes
-		default: // some reasons only, other authorities, attribute certificates
-			return errors.New("a list for some reasons, or of another authority")
+		case cryptobyte_asn1.Tag(4).ContextSpecific():
+			if yes {
+				return errIndirect
+			}
+		default: // some reasons only, attribute certificates
+			return errors.New("a list for some reasons only: have the authority publish one for all of them (RFC 5280 §5.2.5), or use OCSP")
 		}
 	}
 	return nil
@@ -327,6 +363,7 @@ type ListStatus struct {
 	Read  time.Time // when it was fetched; zero: never
 	Next  time.Time // when it ends
 	Err   error     // how the last request ended
+	Delta bool      // it only adds to a full list
 }
 
 // Lists says how it stands with the lists that were needed so far, and with those
@@ -341,22 +378,43 @@ func (m *Mapper) Lists() []ListStatus {
 		s := ListStatus{Place: place, Read: e.readAt()}
 		var crl *revocations
 		if crl, _, s.Err = e.state(); crl != nil {
-			s.Count, s.Next = len(crl.serials), crl.next
+			s.Count, s.Next, s.Delta = len(crl.serials), crl.next, crl.base != nil
 		}
 		all = append(all, s)
 	}
 	return all
 }
 
-// Check fetches the lists that are configured.
-func (m *Mapper) Check(ctx context.Context) error {
-	var errs []error
-	if m.c.Revocation != Off {
-		for _, place := range m.c.CRL {
-			if _, err := m.lists.get(ctx, place); err != nil {
-				errs = append(errs, fmt.Errorf("list %s: %w", place, err))
+// orDelta is err, or that a list is no delta list.
+func orDelta(err error) error {
+	if err == nil {
+		return errors.New("it is a full list")
+	}
+	return err
+}
+
+// Check fetches the lists that are configured, and the delta lists that they name. The
+// errors are those of lists without which logins fail, and of delta lists, without which
+// a revocation counts later.
+func (m *Mapper) Check(ctx context.Context) (lists, deltas error) {
+	var missing, late []error
+	if m.c.Revocation == Off {
+		return nil, nil
+	}
+	for _, place := range m.c.CRL {
+		crl, err := m.lists.get(ctx, place)
+		if err != nil {
+			missing = append(missing, fmt.Errorf("list %s: %w", place, err))
+			continue
+		}
+		for _, p := range crl.freshest {
+			if !isHTTP(p) {
+				continue
+			}
+			if d, err := m.lists.getWithin(ctx, p, deltaTime); err != nil || d.base == nil {
+				late = append(late, fmt.Errorf("delta list %s of %s: %w", p, place, orDelta(err)))
 			}
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(missing...), errors.Join(late...)
 }

@@ -19,6 +19,8 @@
 //
 // Revocation is asked of CRLs and OCSP responders that are configured or that the
 // certificate names, since an authority that is trusted has named them there.
+// A delta CRL (RFC 5280 §5.2.4), which the full one or the certificate names or that is
+// configured beside it, is put together with the full one.
 // Answers are checked against the issuer, bounded in size and kept until they are
 // no longer valid. What cannot be found out is a temporary failure (Required), or,
 // where the administrator wants that, no objection (IfKnown).
@@ -29,7 +31,8 @@
 //
 // # Bugs
 //
-// Delta CRLs are not read, and neither are CRLs of other authorities (indirect
-// ones). OCSP answers that are stapled by clients do not exist in practice and are
+// CRLs of other authorities (indirect ones), and those for some reasons only, are
+// refused, and said to be so. A delta CRL that cannot be had changes nothing until the
+// full one ends. OCSP answers that are stapled by clients do not exist in practice and are
 // not looked at.
 package certificate

@@ -91,7 +91,11 @@ func (d *doctor) clientCertificates(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	if err := m.Check(ctx); err != nil {
+	err, late := m.Check(ctx)
+	if late != nil {
+		d.warn(subject, "see that the authority publishes it", "a revocation counts when the full list is published next: %v", late)
+	}
+	if err != nil {
 		d.bad(subject, "where a list is missing, logins by certificate fail for the time being (revocation)", err)
 	}
 	for _, l := range m.Lists() {
@@ -103,7 +107,11 @@ func (d *doctor) clientCertificates(ctx context.Context) {
 		case left < 4*time.Hour:
 			d.warn(subject, "see that the authority publishes a new one in time", "the list %s ends in %s", l.Place, span(left))
 		default:
-			d.ok(subject, "list %s, %d revoked, ends in %s", l.Place, l.Count, span(left))
+			kind := "list"
+			if l.Delta {
+				kind = "delta list"
+			}
+			d.ok(subject, "%s %s, %d revoked, ends in %s", kind, l.Place, l.Count, span(left))
 		}
 	}
 	if c.Revocation == certificate.Off {
