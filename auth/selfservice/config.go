@@ -25,6 +25,11 @@ type Config struct {
 	// RequireFactor lets nobody make a credential, such as an app password, who has
 	// neither a second factor nor come in by Kerberos from inside.
 	RequireFactor bool
+	// CertificateHost is the name under which the site may be entered by a client
+	// certificate, "" for none, and CertificateURL where that is. The listener asks
+	// browsers for one under that name, and under no other.
+	CertificateHost string
+	CertificateURL  string
 	// Name is what authenticator apps call us; "" is the name of the host.
 	Name string
 	// Fresh is how long a login counts for what has power: after it, the person must

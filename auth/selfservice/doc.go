@@ -5,7 +5,8 @@
 // # Standards
 //
 // RFC 9110 (HTTP), RFC 6265 §4.1 with the prefix __Host- (cookies), Fetch metadata
-// and Origin for requests of other sites, CSP level 3, RFC 4559 §4 (Negotiate).
+// and Origin for requests of other sites, CSP level 3, RFC 4559 §4 (Negotiate),
+// RFC 4422 §A by the handshake of TLS (client certificates).
 //
 // # Concurrency
 //

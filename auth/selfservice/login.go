@@ -16,9 +16,20 @@ func (c *call) home() error {
 }
 
 // loginView is what the login page shows again after a refusal.
-type loginView struct{ User string }
+type loginView struct{ User, Certificate string }
 
-// loginForm asks who it is, a browser with a Kerberos ticket before the person. Who has
+// loginView is the page that asks who it is, with the way to where a certificate is asked
+// for, for who is not there already.
+func (c *call) loginView(user string) loginView {
+	v := loginView{User: user}
+	if !c.isAsking() {
+		v.Certificate = c.site.cfg.CertificateURL
+	}
+	return v
+}
+
+// loginForm asks who it is, a browser with a certificate or a Kerberos ticket before the
+// person. Who has
 // just logged out is not logged in again by it.
 func (c *call) loginForm() error {
 	if c.s != nil {
@@ -30,11 +41,11 @@ func (c *call) loginForm() error {
 			handled bool
 			err     error
 		)
-		if handled, code, alert, err = c.negotiate(""); handled || err != nil {
+		if handled, code, alert, err = c.proved(""); handled || err != nil {
 			return err
 		}
 	}
-	return c.show(code, "login", view{Alert: alert, Page: loginView{}})
+	return c.show(code, "login", view{Alert: alert, Page: c.loginView("")})
 }
 
 // login begins a session with a password.
@@ -53,16 +64,16 @@ func (c *call) login() error {
 	}
 	if err != nil {
 		code, word := loginWord(err)
-		return c.show(code, "login", view{Alert: say(word), Page: loginView{user}})
+		return c.show(code, "login", view{Alert: say(word), Page: c.loginView(user)})
 	}
 	return c.enter(&session{person: id.Person, authcid: id.Authcid, mechanism: id.Mechanism}, "")
 }
 
 // isOwner reports whether somebody has logged in as the person that they are, by what
-// is the domain's: neither may a master look after the login of somebody else, nor an
+// is the domain's or was given out by its authority: neither may a master look after the login of somebody else, nor an
 // app password make another one.
 func isOwner(id *auth.Identity) bool {
-	return (id.Actor == "" || id.Actor == id.Person) && (id.Proof == auth.ProofPassword || id.Proof == auth.ProofTicket)
+	return (id.Actor == "" || id.Actor == id.Person) && (id.Proof == auth.ProofPassword || id.Proof == auth.ProofTicket || id.Proof == auth.ProofCertificate)
 }
 
 // enter begins a session for who has shown who it is, and asks for the second factor
@@ -90,7 +101,7 @@ func loginWord(err error) (code int, word string) {
 		return http.StatusForbidden, "login.disabled"
 	case errors.Is(err, auth.ErrExpired):
 		return http.StatusForbidden, "login.expired"
-	case errors.Is(err, auth.ErrAuthorization):
+	case errors.Is(err, auth.ErrAuthorization), st == auth.ErrHours.Status:
 		return http.StatusForbidden, "login.authorization"
 	case st.IsTemporary():
 		return http.StatusServiceUnavailable, "login.away"
@@ -136,7 +147,7 @@ type confirmView struct {
 // confirmForm asks a person who has logged in some time ago to show again who it
 // is.
 func (c *call) confirmForm() error {
-	handled, code, alert, err := c.negotiate(known(c.r.URL.Query().Get("to")))
+	handled, code, alert, err := c.proved(known(c.r.URL.Query().Get("to")))
 	if handled || err != nil {
 		return err
 	}

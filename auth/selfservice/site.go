@@ -157,6 +157,9 @@ func (c *call) answer() (err error) {
 	if c.r.TLS == nil {
 		return refused(http.StatusForbidden, "error.tls")
 	}
+	if c.isMisdirected() {
+		return refused(http.StatusMisdirectedRequest, "error.misdirected")
+	}
 	if c.r.Method == http.MethodPost {
 		if err := c.readForm(); err != nil {
 			return err

@@ -106,6 +106,8 @@ var words = map[string]string{
 	"login.refused":       "That did not work. Check the name and the password, and try again.",
 	"login.disabled":      "Your account is disabled or has ended. Please ask your administrator.",
 	"login.authorization": "You may not log in here, or not at this time. Please ask your administrator.",
+	"login.certificate":   "Your certificate was not accepted here. Log in with your name and password.",
+	"login.by":            "Log in with a certificate",
 	"login.ticket":        "Your computer's login was not accepted here. Log in with your name and password.",
 	"login.expired":       "Your password has expired.",
 	"login.away":          "Your login cannot be checked at the moment. This is our trouble and not your password; please try again in a few minutes.",
@@ -214,6 +216,7 @@ var words = map[string]string{
 	"done.everywhere": "You are logged out everywhere.",
 
 	"error.title": "This did not work",
+	"error.misdirected": "Your browser has used a connection to another address. Please load the page again.",
 	"error.tls":   "This page works over HTTPS only.",
 	"error.token": "This form is out of date. Go back, load the page again, and send it once more.",
 	"error.cross": "This request came from another site, and was not carried out.",

@@ -84,6 +84,7 @@ func (d *doctor) clientCertificates(ctx context.Context) {
 	if !on {
 		return
 	}
+	d.certificateHost()
 	m, err := certificate.New(c)
 	if err != nil {
 		d.bad(subject, "see [auth.certificates]", err)

@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"time"
 
 	"dirpost/auth"
@@ -19,18 +22,20 @@ import (
 	"dirpost/internal/bus"
 	"dirpost/internal/envelope"
 	"dirpost/internal/postgres"
+	"dirpost/internal/tlsconf"
 	"dirpost/internal/web"
 	"dirpost/mta/intake"
 )
 
 // PageSection is [auth.page].
 type PageSection struct {
-	Enabled        bool     `toml:"enabled"`
-	ChangePassword bool     `toml:"change_password"`
-	SecondFactor   string   `toml:"second_factor"`
-	Notices        bool     `toml:"notices"`
-	Idle           Duration `toml:"idle"`
-	Lifetime       Duration `toml:"lifetime"`
+	Enabled         bool     `toml:"enabled"`
+	ChangePassword  bool     `toml:"change_password"`
+	SecondFactor    string   `toml:"second_factor"`
+	Notices         bool     `toml:"notices"`
+	Idle            Duration `toml:"idle"`
+	Lifetime        Duration `toml:"lifetime"`
+	CertificateHost string   `toml:"certificate_host"`
 }
 
 // pageParts are the parts of a node that people's logins are looked after with.
@@ -70,15 +75,18 @@ func (p PageSection) validate() error {
 
 // origin is the address of the HTTPS listener as browsers have it, "" where there is
 // none.
-func (f *File) origin() string {
+func (f *File) origin() string { return f.originOf(f.Server.Name) }
+
+// originOf is origin under another name.
+func (f *File) originOf(name string) string {
 	for _, l := range f.Listener {
 		if l.Protocol != "http" || l.TLS != "implicit" {
 			continue
 		}
 		if _, port, err := net.SplitHostPort(l.Address); err == nil && port != "443" {
-			return "https://" + net.JoinHostPort(f.Server.Name, port)
+			return "https://" + net.JoinHostPort(name, port)
 		}
-		return "https://" + f.Server.Name
+		return "https://" + name
 	}
 	return ""
 }
@@ -119,6 +127,9 @@ func (n *node) buildPage(context.Context) error {
 	}
 	c := p.config()
 	c.Name = n.file.Server.Name
+	if host := p.CertificateHost; host != "" {
+		c.CertificateHost, c.CertificateURL = host, n.file.originOf(host)+selfservice.Root+"login"
+	}
 	if n.page, err = selfservice.New(c, deps); err != nil {
 		return fmt.Errorf("auth.page: %w", err)
 	}
@@ -182,4 +193,47 @@ func (d noticeDoor) Send(ctx context.Context, to envelope.Address, m *notice.Mes
 		SMTPUTF8:   !to.IsASCII(),
 	}
 	return d.door.Originate(ctx, env, m, done)
+}
+
+// webTLS is the configuration of the HTTPS listener. Browsers are asked for a certificate
+// under the name that is there for it, and nobody else is bothered.
+func (n *node) webTLS() *tls.Config {
+	host := n.file.Auth.Page.CertificateHost
+	if n.page == nil || n.clients == nil || host == "" {
+		return n.tls.Config()
+	}
+	return tlsconf.ByName(host, n.tls.Asking(n.clients.Authorities), n.tls.Config())
+}
+
+// validateCertificateHost reports what is wrong with auth.page.certificate_host.
+func (f *File) validateCertificateHost() error {
+	host := f.Auth.Page.CertificateHost
+	_, on := f.clientCertificates()
+	switch {
+	case host == "":
+		return nil
+	case strings.ContainsAny(host, ":/ ") || !strings.Contains(host, "."):
+		return fmt.Errorf("auth.page: certificate_host: %q is no name of a host", host)
+	case strings.EqualFold(host, f.Server.Name):
+		return errors.New("auth.page: certificate_host: want another name than server.name, so that nobody else is asked for a certificate")
+	case !on:
+		return errors.New("auth.page: certificate_host: there are no client certificates: see [auth.certificates]")
+	}
+	return nil
+}
+
+// certificateHost looks whether there is a certificate for the name of the page that is
+// entered by one.
+func (d *doctor) certificateHost() {
+	host := d.file.Auth.Page.CertificateHost
+	if host == "" || d.file.usesACME() {
+		return
+	}
+	for _, c := range d.file.TLS.Certificate {
+		pair, err := tls.LoadX509KeyPair(c.Chain, c.Key)
+		if err == nil && pair.Leaf != nil && pair.Leaf.VerifyHostname(host) == nil {
+			return
+		}
+	}
+	d.bad("page by certificate", "put the name into a certificate of [[tls.certificate]]", fmt.Errorf("no certificate is for %s", host))
 }

@@ -461,6 +461,9 @@ func (f *File) validate() error {
 	errs = append(errs, f.validateIssuers()...)
 	errs = append(errs, f.Autoconfig.validate(len(f.Auth.OAuth))...)
 	errs = append(errs, f.validateClientCertificates()...)
+	if err := f.validateCertificateHost(); err != nil {
+		errs = append(errs, err)
+	}
 	errs = append(errs, f.validateListeners()...)
 	errs = append(errs, f.validateACME()...)
 	if _, err := f.Web.metricsClients(); err != nil {

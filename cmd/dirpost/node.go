@@ -412,7 +412,7 @@ func (n *node) web() func(*ListenerSection) (serveFunc, error) {
 		if l.TLS != "implicit" {
 			return s.ServePlain, nil
 		}
-		return func(ctx context.Context, socket net.Listener) error { return s.ServeTLS(ctx, socket, n.tls.Config()) }, nil
+		return func(ctx context.Context, socket net.Listener) error { return s.ServeTLS(ctx, socket, n.webTLS()) }, nil
 	}
 }
 

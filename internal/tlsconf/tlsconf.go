@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -285,6 +286,28 @@ func Speak(config *tls.Config, protocols ...string) *tls.Config {
 		one, err := forClient(hello)
 		if one != nil && len(one.NextProtos) == 0 { // that of an authority's validation has its own
 			one.NextProtos = protocols
+		}
+		return one, err
+	}
+	return c
+}
+
+// ByName returns a configuration that is under for clients that ask for name (RFC 6066
+// §3), and other for all others.
+func ByName(name string, under, other *tls.Config) *tls.Config {
+	c := other.Clone()
+	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		config := other
+		if strings.EqualFold(hello.ServerName, name) {
+			config = under
+		}
+		if config.GetConfigForClient == nil {
+			return config.Clone(), nil
+		}
+		one, err := config.GetConfigForClient(hello)
+		if one == nil && err == nil && config == under {
+			one = under.Clone()
+			one.GetConfigForClient = nil
 		}
 		return one, err
 	}
