@@ -13,6 +13,7 @@ import (
 	"dirpost/auth/krb5"
 	"dirpost/auth/oauth"
 	"dirpost/auth/permit"
+	"dirpost/auth/replay"
 	"dirpost/auth/sasl"
 	"dirpost/directory"
 	"dirpost/internal/envelope"
@@ -37,6 +38,9 @@ type Parts struct {
 	Verifiers map[string]Verifier
 	// Tickets judges Kerberos tickets.
 	Tickets *krb5.Acceptor
+	// Replays remembers which tickets other nodes have taken; nil: each goes by its own
+	// memory.
+	Replays *replay.Store
 	// AppPasswords are the passwords that we issue.
 	AppPasswords *apppassword.Store
 	// Permits are taken before a password goes to a directory, so that guesses lock

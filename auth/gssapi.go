@@ -39,7 +39,7 @@ type gssapiServer struct {
 }
 
 // Next implements server.
-func (s *gssapiServer) Next(_ context.Context, response []byte) (challenge []byte, done bool, err error) {
+func (s *gssapiServer) Next(ctx context.Context, response []byte) (challenge []byte, done bool, err error) {
 	challenge, done, err = s.x.Next(response)
 	peer := s.x.Peer()
 	if peer != nil {
@@ -52,7 +52,7 @@ func (s *gssapiServer) Next(_ context.Context, response []byte) (challenge []byt
 		return challenge, false, nil
 	}
 	s.a.authzid = s.x.Authzid()
-	return nil, true, s.b.owner(s.a, peer)
+	return nil, true, s.b.owner(ctx, s.a, peer)
 }
 
 // badTicket makes the answer to a ticket that was not taken. What was wrong with it
@@ -70,8 +70,12 @@ func (a *attempt) badTicket(err error) error {
 	return err // ours
 }
 
-// owner finds whose ticket was taken.
-func (b *Bridge) owner(a *attempt, peer *gssapi.Peer) error {
+// owner finds whose ticket was taken, if no other node has taken it before.
+func (b *Bridge) owner(ctx context.Context, a *attempt, peer *gssapi.Peer) error {
+	if r := b.parts.Replays; r != nil && !r.First(ctx, peer.Once) {
+		a.refuse("ticket", "ticket-"+string(gssapi.FlawReplay), "the token of %s was used on another node", peer)
+		return envelope.Because(ErrCredentials.Status, fmt.Errorf("token of %s was used on another node", peer))
+	}
 	s := b.live.Snapshot()
 	e, err := b.parts.Tickets.Entry(s, peer)
 	switch {
@@ -108,7 +112,7 @@ func (b *Bridge) NegotiateHTTP(ctx context.Context, c Conn, authorization string
 	peer, reply, err := b.parts.Tickets.Negotiate(authorization, krb5.Channel{State: c.State, Certificate: c.Certificate})
 	if err == nil {
 		a.authcid = peer.String()
-		err = b.owner(a, peer)
+		err = b.owner(ctx, a, peer)
 	} else if err = a.badTicket(err); errors.Is(err, sasl.ErrMalformed) {
 		err = envelope.Because(ErrMalformed.Status, err)
 	}

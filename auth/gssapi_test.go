@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"dirpost/auth/krb5"
+	"dirpost/auth/replay"
 	"dirpost/directory"
 	"dirpost/internal/envelope"
 	"dirpost/internal/gssapi"
@@ -311,12 +313,51 @@ func TestNegotiateHTTP(t *testing.T) {
 	}
 }
 
+// TestTicketOnAnotherNode: a token that one node has taken, another does not take, of a
+// browser nor of a mail program.
+func TestTicketOnAnotherNode(t *testing.T) {
+	t.Parallel()
+	db := testenv.Database(t)
+	one := newKerberos(t, Config{Inside: everywhere}, func(*krb5.Config) {})
+	one.realm.AddPerson(t, "alice")
+	two := &kerberos{realm: one.realm}
+	a := krb5.New(krb5.Config{Realms: []krb5.Realm{{Name: one.realm.Name, Login: krb5.LoginName, Directory: "corp"}}})
+	keytab := one.realm.Keytab(t, "imap/mail.corp.example", "HTTP/mail.corp.example")
+	if err := errors.Join(a.SetKeytab("", keytab), one.parts.Tickets.SetKeytab("", keytab)); err != nil {
+		t.Fatal(err)
+	}
+	two.Bridge, _, _, two.log = newBridge(Config{Inside: everywhere, FailureTime: time.Nanosecond})
+	two.parts.Tickets = a
+	for _, k := range []*kerberos{one, two} {
+		k.parts.Replays = replay.New(db, slog.New(slog.DiscardHandler))
+	}
+	c := client
+	c.Protocol = "http"
+	header := "Negotiate " + base64.StdEncoding.EncodeToString(one.begin(t, "alice", "HTTP").Token)
+	if _, _, err := one.NegotiateHTTP(t.Context(), c, header); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := two.NegotiateHTTP(t.Context(), c, header); !sameAnswer(err, ErrCredentials) {
+		t.Errorf("on another node: %v", err)
+	}
+	if line := strings.Join(two.log.lines, ""); !strings.Contains(line, "reason=ticket-replay") || !strings.Contains(line, "alice@CORP.EXAMPLE") {
+		t.Errorf("audit %q", line)
+	}
+	if _, err := one.login(t, client, one.begin(t, "alice", "imap"), ""); err != nil {
+		t.Error(err)
+	}
+	if _, err := two.login(t, client, one.begin(t, "alice", "imap"), ""); err != nil {
+		t.Errorf("another token: %v", err)
+	}
+}
+
 // BenchmarkGSSAPI is a whole login, with a ticket that the client has: both sides of
 // RFC 4752, the entry of the person, and the audit line. The target of the server's
 // side is 2 ms of CPU.
 func BenchmarkGSSAPI(b *testing.B) {
 	k := newKerberos(b, Config{Inside: everywhere}, func(*krb5.Config) {})
 	k.realm.AddPerson(b, "alice")
+	k.parts.Replays = replay.New(testenv.Database(b), slog.New(slog.DiscardHandler))
 	i, err := gssapi.NewInitiator(gssapi.Account{Principal: "alice", Realm: k.realm.Name, Password: "alice", KDCs: []string{k.realm.KDC}})
 	if err != nil {
 		b.Fatal(err)

@@ -26,10 +26,7 @@
 // the configuration must say what the names of that realm are; there is none of
 // itself, not for our own realm either.
 //
-// A token is taken once in each process. On another node it could be taken again
-// within five minutes by who can read what is inside TLS: he still does not get past
-// the second message of RFC 4752 where the client wanted proof of us, as all mail
-// programs but curl do. To share what was seen would cost each login a commit, and
-// would not stop who stands inside TLS, since he can be first with the token;
-// require_channel_binding does.
+// A token is taken once by an Acceptor, and stands in Peer.Once for whoever tells other
+// nodes of it (auth/replay). Nothing stops who stands inside TLS from being first with
+// it; require_channel_binding does.
 package krb5

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 
+	"dirpost/auth"
 	"dirpost/auth/krb5"
+	"dirpost/auth/replay"
 	"dirpost/directory/ldap"
 	"dirpost/internal/gssapi"
 )
@@ -140,4 +142,14 @@ func (k KerberosSection) checkTicketKeytab() error {
 		}
 	}
 	return errors.New("keytab has no AES key (types 17 to 20)")
+}
+
+// addReplays lets nodes tell each other which tickets they have taken.
+func (n *node) addReplays(parts *auth.Parts) {
+	if parts.Tickets == nil {
+		return
+	}
+	parts.Replays = replay.New(n.db, n.log)
+	n.register(parts.Replays.Collectors()...)
+	n.back = append(n.back, part{"used tickets", parts.Replays.Run})
 }

@@ -252,6 +252,7 @@ func (n *node) authParts(context.Context) (auth.Parts, error) {
 	if parts.Permits, err = n.permits(); err != nil {
 		return parts, err
 	}
+	n.addReplays(&parts)
 	if err := n.addTokens(&parts); err != nil {
 		return parts, err
 	}

@@ -2,6 +2,7 @@ package gssapi
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/binary"
 	"errors"
@@ -147,6 +148,9 @@ type Peer struct {
 	Bound     bool          // to the channel, and to ours
 	Skew      time.Duration // of the client's clock, ahead of ours
 	End       time.Time     // of the ticket
+	// Once stands for the token, which is good once. This Acceptor takes none twice;
+	// others must be told.
+	Once [32]byte
 }
 
 // String is the principal with its realm.
@@ -202,7 +206,8 @@ func (a *Acceptor) Accept(token []byte, d Door) (*Accepted, error) {
 	if x.peer.SID, err = certifiedSID(x.ticket, x.key.key); err != nil {
 		return nil, flaw(FlawForged, "%w", err)
 	}
-	if !a.replays.add(req.EncryptedAuthenticator.Cipher, now) {
+	x.peer.Once = sha256.Sum256(req.EncryptedAuthenticator.Cipher)
+	if !a.replays.add(x.peer.Once, now) {
 		return nil, flaw(FlawReplay, "token of %s was used before", &x.peer)
 	}
 	return x.answer()

@@ -384,20 +384,20 @@ func TestReplaysAreBounded(t *testing.T) {
 	t.Parallel()
 	var r replays
 	now := time.Now()
-	var b [8]byte
+	var b [32]byte
 	for n := range 3 * maxReplays {
 		binary.BigEndian.PutUint64(b[:], uint64(n))
-		if !r.add(b[:], now) {
+		if !r.add(b, now) {
 			t.Fatal("known")
 		}
 	}
 	if n := len(r.now) + len(r.older); n > 2*maxReplays {
 		t.Errorf("%d are kept", n)
 	}
-	if r.add(b[:], now.Add(2*maxSkew)) {
+	if r.add(b, now.Add(2*maxSkew)) {
 		t.Error("forgotten too early")
 	}
-	if !r.add(b[:], now.Add(9*maxSkew)) || len(r.older) != 0 {
+	if !r.add(b, now.Add(9*maxSkew)) || len(r.older) != 0 {
 		t.Error("kept for ever")
 	}
 }

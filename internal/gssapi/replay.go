@@ -21,9 +21,9 @@ type replays struct {
 	began      time.Time // of now
 }
 
-// add reports whether an authenticator was not seen before, and remembers it.
-func (r *replays) add(cipher []byte, at time.Time) bool {
-	sum := sha256.Sum256(cipher)
+// add reports whether an authenticator, by the hash of what it is encrypted, was not
+// seen before, and remembers it.
+func (r *replays) add(sum [sha256.Size]byte, at time.Time) bool {
 	key := [16]byte(sum[:])
 	r.mu.Lock()
 	defer r.mu.Unlock()
