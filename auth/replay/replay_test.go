@@ -65,6 +65,7 @@ func BenchmarkFirst(b *testing.B) {
 	s := New(testenv.Database(b), slog.New(slog.DiscardHandler))
 	var n atomic.Uint64
 	b.SetParallelism(8)
+	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			i := n.Add(1)

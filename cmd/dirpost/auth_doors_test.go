@@ -97,7 +97,7 @@ func TestDoors(t *testing.T) {
 	try := func(from, who, password, want string) {
 		t.Helper()
 		for _, w := range ways {
-			got, err := w.try(s.dialFrom(from, w.listener), who, password)
+			got, err := w.try(s, cell{user: who, password: password}, net.ParseIP(from))
 			if (got == "in") != (want == "in") || err != nil {
 				t.Errorf("%s from %s, %s: %q, %v", who, from, w.name, got, err)
 			}
@@ -224,7 +224,7 @@ func TestAuditTellsNoSecret(t *testing.T) {
 	for i, w := range ways {
 		another := fmt.Sprint(wrong, i) // one that is repeated is not judged again
 		for _, c := range []struct{ who, password string }{{"carol", right}, {"carol", another}, {"nobody", another}, {"carol@corp.example", right}} {
-			if _, err := w.try(s.dialFrom("127.0.0.1", w.listener), c.who, c.password); err != nil {
+			if _, err := w.try(s, cell{user: c.who, password: c.password}, net.IPv4(127, 0, 0, 1)); err != nil {
 				t.Errorf("%s: %v", w.name, err)
 			}
 		}
@@ -303,7 +303,7 @@ func TestHalfFinished(t *testing.T) {
 		}
 	}
 	for _, w := range ways {
-		if got, err := w.try(s.dialFrom("127.0.0.1", w.listener), "bob", s.slapd.UserPassword); got != "in" || err != nil {
+		if got, err := w.try(s, cell{user: "bob", password: s.slapd.UserPassword}, net.IPv4(127, 0, 0, 1)); got != "in" || err != nil {
 			t.Errorf("%s beside %d exchanges: %q, %v", w.name, len(open), got, err)
 		}
 	}

@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"crypto/tls"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"net"
-	"net/textproto"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,10 +21,6 @@ import (
 	"dirpost/internal/envelope"
 	"dirpost/internal/testenv"
 
-	"github.com/emersion/go-imap/v2"
-	"github.com/emersion/go-imap/v2/imapclient"
-	"github.com/emersion/go-sasl"
-	"github.com/emersion/go-smtp"
 	"github.com/go-ldap/ldap/v3"
 )
 
@@ -39,6 +33,12 @@ type tenant struct {
 	alias    string
 	password string
 	want     *envelope.Error // nil: in
+	// What proves who it is beside the password.
+	token string
+	cert  *tls.Certificate
+	// forGood says that it is an administrator who has locked the account, and so
+	// disabled it: the directory judges no password, and nothing else counts.
+	forGood bool
 }
 
 // forms are the ways in which a name is typed.
@@ -74,86 +74,10 @@ func wide(s string) string {
 	}, s)
 }
 
-// way is one way to log in: a protocol and how it carries a password.
-type way struct {
-	name string
-	// try logs in on a connection by TLS and returns what was answered: "in", or the
-	// code of the refusal.
-	try      func(conn net.Conn, user, password string) (string, error)
-	listener string
-	want     func(envelope.Status) string
-}
-
-var ways = []way{
-	{"SMTP AUTH PLAIN", func(c net.Conn, user, password string) (string, error) {
-		return trySMTP(c, sasl.NewPlainClient("", user, password))
-	}, "submissions", smtpCode},
-	{"SMTP AUTH LOGIN", func(c net.Conn, user, password string) (string, error) {
-		return trySMTP(c, sasl.NewLoginClient(user, password))
-	}, "submissions", smtpCode},
-	{"IMAP LOGIN", func(c net.Conn, user, password string) (string, error) {
-		return tryIMAP(c, func(c *imapclient.Client) error { return c.Login(user, password).Wait() })
-	}, "imaps", imapCode},
-	{"IMAP AUTHENTICATE PLAIN", func(c net.Conn, user, password string) (string, error) {
-		return tryIMAP(c, func(c *imapclient.Client) error { return c.Authenticate(sasl.NewPlainClient("", user, password)) })
-	}, "imaps", imapCode},
-	{"POP3 USER, PASS", func(c net.Conn, user, password string) (string, error) {
-		return tryPOP3(c, func(c *pop3Client) error { return c.login(user, password) })
-	}, "pop3s", pop3Code},
-	{"POP3 AUTH PLAIN", func(c net.Conn, user, password string) (string, error) {
-		return tryPOP3(c, func(c *pop3Client) error {
-			return c.command("AUTH PLAIN %s", base64.StdEncoding.EncodeToString([]byte("\x00"+user+"\x00"+password)))
-		})
-	}, "pop3s", pop3Code},
-}
-
-func smtpCode(st envelope.Status) string { return fmt.Sprintf("%d %s", st.Code, st.Enhanced) }
-func imapCode(st envelope.Status) string { return st.IMAP }
-func pop3Code(st envelope.Status) string { return st.POP3 }
-
-func trySMTP(conn net.Conn, mech sasl.Client) (string, error) {
-	c := smtp.NewClient(conn)
-	defer c.Close()
-	err := c.Auth(mech)
-	var refused *smtp.SMTPError
-	if errors.As(err, &refused) {
-		e := refused.EnhancedCode
-		return fmt.Sprintf("%d %d.%d.%d", refused.Code, e[0], e[1], e[2]), nil
-	}
-	return "in", err
-}
-
-func tryIMAP(conn net.Conn, login func(*imapclient.Client) error) (string, error) {
-	c := imapclient.New(conn, nil)
-	defer c.Close()
-	err := login(c)
-	var refused *imap.Error
-	if errors.As(err, &refused) {
-		return string(refused.Code), nil
-	}
-	return "in", err
-}
-
-func tryPOP3(conn net.Conn, login func(*pop3Client) error) (string, error) {
-	c := &pop3Client{textproto.NewConn(conn)}
-	defer conn.Close()
-	err := c.answer()
-	if err != nil {
-		return "", err
-	}
-	if err = login(c); err == nil {
-		return "in", nil
-	}
-	if _, code, ok := strings.Cut(err.Error(), "-ERR ["); ok {
-		code, _, _ = strings.Cut(code, "]")
-		return code, nil
-	}
-	return "", err
-}
-
 // TestLoginMatrix: every way to write a name, every state of an account, every
 // protocol and both directories, through real listeners: the outcome is that of the
-// state, and the same on all ports.
+// state, and the same on all ports, by password, by token, by certificate, on the page
+// and by the socket for other programs.
 func TestLoginMatrix(t *testing.T) {
 	t.Parallel()
 	t.Run("OpenLDAP", func(t *testing.T) {
@@ -167,6 +91,9 @@ func TestLoginMatrix(t *testing.T) {
 		s.loginMatrix(t, people)
 	})
 }
+
+// allWays are all the columns of the matrix.
+func allWays() []way { return slices.Concat(ways, moreWays) }
 
 // cell is one login of the matrix.
 type cell struct {
@@ -184,20 +111,22 @@ func (s *system) loginMatrix(t *testing.T, people []tenant) {
 	var cells []cell
 	for _, p := range people {
 		for _, f := range forms {
-			if user := f.write(p); user != "" {
-				want := p.want
-				if f.none {
-					want = auth.ErrCredentials
-				}
-				for _, w := range ways {
+			user := f.write(p)
+			if user == "" {
+				continue
+			}
+			for _, w := range allWays() {
+				if want, ok := w.expects(p, f.none); ok {
 					cells = append(cells, cell{p, f.name, user, p.password, w, want})
 				}
 			}
 		}
 		// Who does not know the password learns nothing of the state.
 		if p.want != nil && p.login != "pia" {
-			for _, w := range ways {
-				cells = append(cells, cell{p, "and a wrong password", p.login, "not the password", w, auth.ErrCredentials})
+			for _, w := range allWays() {
+				if !w.proves() {
+					cells = append(cells, cell{p, "and a wrong password", p.login, "not the password", w, auth.ErrCredentials})
+				}
 			}
 		}
 	}
@@ -209,14 +138,14 @@ func (s *system) loginMatrix(t *testing.T, people []tenant) {
 		queue  = make(chan cell)
 		worker sync.WaitGroup
 	)
-	for range 8 {
+	for range 24 { // they wait for refusals most of the time
 		worker.Go(func() {
 			for c := range queue {
 				n := tries.Add(1)
-				got, err := s.tryCell(c, net.IPv4(127, 77, byte(n>>8), byte(n)))
+				got, err := c.way.try(s, c, net.IPv4(127, 77, byte(n>>8), byte(n)))
 				want := "in"
 				if c.want != nil {
-					want = c.way.want(c.want.Status)
+					want = c.way.want(c.want)
 				}
 				mu.Lock()
 				key := [2]string{c.who.state, c.way.name}
@@ -238,26 +167,12 @@ func (s *system) loginMatrix(t *testing.T, people []tenant) {
 	t.Logf("%d logins in %s, %d ways to write a name:\n%s", len(cells), time.Since(start).Round(time.Millisecond), len(forms), matrixSummary(people, right, all))
 }
 
-// tryCell logs in from an address.
-func (s *system) tryCell(c cell, from net.IP) (string, error) {
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: from}, Timeout: 20 * time.Second}
-	raw, err := d.Dial("tcp", s.addr[c.way.listener])
-	if err != nil {
-		return "", err
-	}
-	defer raw.Close()
-	if err := raw.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
-		return "", err
-	}
-	return c.way.try(tls.Client(raw, s.tls()), c.user, c.password)
-}
-
 // matrixSummary is a table of the states and the ways.
 func matrixSummary(people []tenant, right, all map[[2]string]int) string {
 	var b bytes.Buffer
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	fmt.Fprint(w, "state\tanswer")
-	for _, way := range ways {
+	for _, way := range allWays() {
 		fmt.Fprint(w, "\t"+way.name)
 	}
 	fmt.Fprintln(w)
@@ -269,12 +184,15 @@ func matrixSummary(people []tenant, right, all map[[2]string]int) string {
 		states = append(states, p.state)
 		answer := "in"
 		if p.want != nil {
-			answer = smtpCode(p.want.Status) + " " + p.want.Status.Text
+			answer = smtpCode(p.want) + " " + p.want.Status.Text
 		}
 		fmt.Fprintf(w, "%s\t%s", p.state, answer)
-		for _, way := range ways {
-			key := [2]string{p.state, way.name}
-			fmt.Fprintf(w, "\t%d/%d", right[key], all[key])
+		for _, way := range allWays() {
+			if key := [2]string{p.state, way.name}; all[key] == 0 {
+				fmt.Fprint(w, "\t–")
+			} else {
+				fmt.Fprintf(w, "\t%d/%d", right[key], all[key])
+			}
 		}
 		fmt.Fprintln(w)
 	}
@@ -323,6 +241,7 @@ var matrixStates = []struct {
 func others(ok tenant) []tenant {
 	wrong, unknown := ok, ok
 	wrong.state, wrong.password, wrong.want = "wrong password", "not the password", auth.ErrCredentials
+	wrong.token, wrong.cert = "", nil
 	unknown.state, unknown.want = "unknown", auth.ErrCredentials
 	for _, name := range []*string{&unknown.login, &unknown.mail, &unknown.upn, &unknown.alias} {
 		*name = "no." + *name
@@ -333,22 +252,25 @@ func others(ok tenant) []tenant {
 func matrixOpenLDAP(t *testing.T) (*system, []tenant) {
 	ldif := matrixLDIF
 	var people []tenant
+	proofs := newProofs(t)
 	hash, err := child.SSHA("demo")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, st := range matrixStates {
-		p := tenant{state: st.name, login: st.login, mail: "mail." + st.login + "@corp.example", upn: "upn." + st.login + "@corp.example", alias: "alias." + st.login + "@corp.example", password: "demo", want: st.want}
-		ldif += fmt.Sprintf("\ndn: uid=%[1]s,ou=people,dc=corp,dc=example\nobjectClass: inetOrgPerson\nobjectClass: dirpostMailbox\nuid: %[1]s\ncn: %[1]s\nsn: %[1]s\nmail: %[2]s\ndirpostAlias: %[3]s\ncarLicense: %[4]s\nuserPassword: %[5]s\n%[6]s",
-			p.login, p.mail, p.alias, p.upn, hash, st.ldif)
+		p := tenant{state: st.name, login: st.login, mail: "mail." + st.login + "@corp.example", upn: "upn." + st.login + "@corp.example", alias: "alias." + st.login + "@corp.example", password: "demo", want: st.want, forGood: st.name == "locked"}
+		cert := proofs.add(&p, nil)
+		ldif += fmt.Sprintf("\ndn: uid=%[1]s,ou=people,dc=corp,dc=example\nobjectClass: inetOrgPerson\nobjectClass: dirpostMailbox\nuid: %[1]s\ncn: %[1]s\nsn: %[1]s\nmail: %[2]s\ndirpostAlias: %[3]s\ncarLicense: %[4]s\nuserPassword: %[5]s\nuserCertificate;binary:: %[7]s\n%[6]s",
+			p.login, p.mail, p.alias, p.upn, hash, st.ldif, base64.StdEncoding.EncodeToString(cert))
 		people = append(people, p)
 	}
-	s := newSystemIn(t, databaseURL(t), "", testenv.SlapdPolicy(t, "cn=usual,cn=policies,dc=corp,dc=example", ldif))
+	s := newSystemIn(t, databaseURL(t), proofs.config, testenv.SlapdPolicy(t, "cn=usual,cn=policies,dc=corp,dc=example", ldif))
 	s.oneForAll()
-	s.change("\n[auth]\n", "\ndomain = \"CORP\"\ntrusted = [\"login\", \"expires\"]\nmapping = { login = [\"uid\", \"uid:netbios\", \"uid:implicit-upn\", \"carLicense\"], expires = [\"employeeNumber:time\"] }\n[auth]\nremember = \"0s\"\n")
+	s.change("\n[auth]\n", "\ndomain = \"CORP\"\ntrusted = [\"login\", \"expires\", \"certificate\"]\nmapping = { login = [\"uid\", \"uid:netbios\", \"uid:implicit-upn\", \"carLicense\"], expires = [\"employeeNumber:time\"], certificate = [\"userCertificate;binary:certificate\"] }\n[auth]\nremember = \"0s\"\n")
 	s.confirm()
 	s.start()
-	return s, append(people, others(people[0])...)
+	s.socket = proofs.socket
+	return s, append(people, proofs.ofNobody(others(people[0]))...)
 }
 
 // oneForAll lets all people have the same password, and be strangers who make
@@ -384,7 +306,8 @@ func (s *system) onAD(ad *testenv.ADServer) {
 // matrixAD makes people in each state in a domain: with a password policy of their
 // own, which locks nobody out, since here wrong passwords are many.
 func matrixAD(t *testing.T) (*system, []tenant) {
-	s := newSystemOn(t, databaseURL(t), "")
+	proofs := newProofs(t)
+	s := newSystemOn(t, databaseURL(t), proofs.config)
 	s.oneForAll()
 	d := s.joinAD()
 	ad := d.s
@@ -412,6 +335,7 @@ func matrixAD(t *testing.T) (*system, []tenant) {
 		} else {
 			unlocked["msDS-PSOAppliesTo"] = append(unlocked["msDS-PSOAppliesTo"], dn)
 		}
+		proofs.add(&p, sidOf(d.sid(dn)))
 		people = append(people, p)
 	}
 	replace := func(name, value string) func(*ldap.ModifyRequest) {
@@ -430,8 +354,15 @@ func matrixAD(t *testing.T) (*system, []tenant) {
 		}
 	})
 	// Only time makes a password old: of somebody who is there already.
-	people = append(people, tenant{state: "password expired", login: "pia", mail: "pia@corp.example", upn: "pia@corp.example", password: ad.UserPassword, want: auth.ErrExpired})
+	pia := tenant{state: "password expired", login: "pia", mail: "pia@corp.example", upn: "pia@corp.example", password: ad.UserPassword, want: auth.ErrExpired}
+	found, err := d.Search(ldap.NewSearchRequest(ad.Base, ldap.ScopeWholeSubtree, 0, 0, 0, false, "(sAMAccountName=pia)", []string{"1.1"}, nil))
+	if err != nil || len(found.Entries) != 1 {
+		t.Fatalf("pia: %v", err)
+	}
+	proofs.add(&pia, sidOf(d.sid(found.Entries[0].DN)))
+	people = append(people, pia)
 	s.confirm()
 	s.start()
-	return s, append(people, others(people[0])...)
+	s.socket = proofs.socket
+	return s, append(people, proofs.ofNobody(others(people[0]))...)
 }

@@ -56,6 +56,7 @@ type system struct {
 	node   *node // that start has started last
 	logs   *lockedBuffer
 	format string // of the log; "" is text
+	socket string // for other programs; "": none
 }
 
 // listenerKinds are the listeners of a system.
