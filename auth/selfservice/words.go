@@ -215,11 +215,11 @@ var words = map[string]string{
 	"done.logout":     "You are logged out.",
 	"done.everywhere": "You are logged out everywhere.",
 
-	"error.title": "This did not work",
+	"error.title":       "This did not work",
 	"error.misdirected": "Your browser has used a connection to another address. Please load the page again.",
-	"error.tls":   "This page works over HTTPS only.",
-	"error.token": "This form is out of date. Go back, load the page again, and send it once more.",
-	"error.cross": "This request came from another site, and was not carried out.",
-	"error.form":  "The form could not be read.",
-	"error.ours":  "Something is wrong on our side. Please try again in a few minutes.",
+	"error.tls":         "This page works over HTTPS only.",
+	"error.token":       "This form is out of date. Go back, load the page again, and send it once more.",
+	"error.cross":       "This request came from another site, and was not carried out.",
+	"error.form":        "The form could not be read.",
+	"error.ours":        "Something is wrong on our side. Please try again in a few minutes.",
 }
