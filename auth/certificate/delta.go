@@ -102,11 +102,11 @@ func (l *lists) amend(ctx context.Context, r *revocations, c, issuer *x509.Certi
 	if newest == nil {
 		return revoked
 	}
-	serial := string(c.SerialNumber.Bytes())
-	if _, ok := newest.removed[serial]; ok {
+	serial := c.SerialNumber.Bytes()
+	if _, ok := newest.removed[string(serial)]; ok {
 		return false
 	}
-	_, ok := newest.serials[serial]
+	_, ok := newest.serials[string(serial)]
 	return revoked || ok
 }
 

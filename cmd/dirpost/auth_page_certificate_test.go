@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509/pkix"
 	"fmt"
@@ -76,11 +77,12 @@ func TestPageByCertificate(t *testing.T) {
 	// Who was not asked on a connection is sent to another one.
 	asked := false
 	client := &http.Client{Transport: &http.Transport{
-		DialTLS: func(network, _ string) (net.Conn, error) {
-			return tls.Dial(network, s.addr["https"], &tls.Config{InsecureSkipVerify: true, ServerName: "localhost", GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		DialTLSContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			d := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true, ServerName: "localhost", GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 				asked = true
 				return &alice.TLS, nil
-			}})
+			}}}
+			return d.DialContext(ctx, network, s.addr["https"])
 		},
 	}}
 	defer client.CloseIdleConnections()
