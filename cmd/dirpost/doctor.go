@@ -36,6 +36,7 @@ type finding struct {
 type doctorOptions struct {
 	json    bool
 	only    []string
+	roles   []string
 	mailTo  string
 	outside string
 }
@@ -168,6 +169,9 @@ docs/doctor.md has what each check means.`,
 					return fmt.Errorf("--only %s: there is no such check; there are %s", name, strings.Join(checkNames, ", "))
 				}
 			}
+			if _, err := new(File).roles(o.roles); err != nil {
+				return fmt.Errorf("--roles: %w", err)
+			}
 			d := &doctor{doctorOptions: o, path: *path}
 			return d.examine(c.Context(), std)
 		},
@@ -175,6 +179,7 @@ docs/doctor.md has what each check means.`,
 	f := c.Flags()
 	f.BoolVar(&o.json, "json", false, "one JSON object a line")
 	f.StringSliceVar(&o.only, "only", nil, "only these checks: "+strings.Join(checkNames, ", "))
+	f.StringSliceVar(&o.roles, "roles", nil, "what the node of this host does, as given to serve, instead of server.roles")
 	f.StringVar(&o.mailTo, "mail-to", "gmail.com", "domain, or HOST:PORT, to whose mail servers the way out is tried; nothing is sent")
 	f.StringVar(&o.outside, "outside", "", "look at the ports of this host from here, as its clients do, and at nothing else: for another machine, which needs no configuration")
 	return c

@@ -95,18 +95,18 @@ func (l *ListenerSection) here() string {
 	return net.JoinHostPort(host, port)
 }
 
-// ours are the listeners that a node of this configuration opens.
-func (f *File) ours() []ListenerSection {
-	roles, err := f.roles(nil)
+// ours are the listeners that the node of this host opens.
+func (d *doctor) ours() []ListenerSection {
+	roles, err := d.file.roles(d.roles)
 	if err != nil {
 		return nil
 	}
-	return slices.DeleteFunc(slices.Clone(f.Listener), func(l ListenerSection) bool { return !slices.Contains(roles, protocols[l.Protocol]) })
+	return slices.DeleteFunc(slices.Clone(d.file.Listener), func(l ListenerSection) bool { return !slices.Contains(roles, protocols[l.Protocol]) })
 }
 
 // ports knocks at the ports of this node.
 func (d *doctor) ports(ctx context.Context) {
-	listeners := d.file.ours()
+	listeners := d.ours()
 	errs := make([]error, len(listeners))
 	states := make([]*tls.ConnectionState, len(listeners))
 	var wg sync.WaitGroup
@@ -163,7 +163,7 @@ func (d *doctor) served(states []*tls.ConnectionState) {
 // so.
 func (d *doctor) fromOutside(ctx context.Context) {
 	const subject = "from outside"
-	listeners := d.file.ours()
+	listeners := d.ours()
 	local := !slices.ContainsFunc(listeners, func(l ListenerSection) bool { return !isLoopback(l.Address) })
 	listeners = slices.DeleteFunc(listeners, func(l ListenerSection) bool {
 		return isLoopback(l.Address) && !local || l.Protocol == "lmtp"
@@ -232,7 +232,7 @@ func (d *doctor) through(ctx context.Context, ip netip.Addr, listeners []Listene
 func (d *doctor) outbound(ctx context.Context) {
 	const subject = "way out"
 	f := d.file
-	if roles, err := f.roles(nil); err != nil || !slices.Contains(roles, roleQueue) {
+	if roles, err := f.roles(d.roles); err != nil || !slices.Contains(roles, roleQueue) {
 		return // another node sends
 	}
 	d.otherSystem(ctx)

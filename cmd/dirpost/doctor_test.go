@@ -449,11 +449,14 @@ func TestDoctorGivesUp(t *testing.T) {
 // TestDoctorOutside: the ports as strangers see them.
 func TestDoctorOutside(t *testing.T) {
 	t.Parallel()
-	s := newSystem(t, "")
+	s := newSystem(t, fmt.Sprintf("resolvers = [%q]", testenv.DNS(t).Addr))
 	s.serve(roleIMAP, roleMX)
 	_, port, _ := net.SplitHostPort(s.addr["imaps"])
 	if f := strangerAt(t.Context(), "127.0.0.1", port, "imap", true, "nobody reads"); f.State != stateOK || !strings.Contains(f.Text, "answers with IMAP, its certificate ends in") {
 		t.Errorf("%+v", f)
+	}
+	if out := s.command(2, "doctor", "--only=ports", "--roles=imap,mx,pop"); !strings.Contains(out, "no answer from pop3 on") || strings.Contains(out, "submission") {
+		t.Errorf("a node with three roles, of which one does not run: %s", out)
 	}
 	_, port, _ = net.SplitHostPort(s.addr["smtp"])
 	if f := strangerAt(t.Context(), "127.0.0.1", port, "imap", false, "nobody reads"); f.State != stateWarning || !strings.Contains(f.Text, `does not speak imap: it says "220 mail.corp.example`) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -87,6 +88,7 @@ func (a fileAccess) rules() []landlock.Rule {
 // confine restricts the process of a server, which it must have for itself, to what f
 // needs, and says in the log what is in force.
 func (s *server) confine(ctx context.Context, f *File) error {
+	_, _ = x509.SystemCertPool() // read once, from wherever this system has them; who wants one reports it
 	a := f.fileAccess(s.path, thisHost)
 	a.write = s.writes
 	if roles, err := f.roles(s.roles); err == nil && slices.Contains(roles, roleMSA) && f.Server.Socket != "" {

@@ -27,7 +27,6 @@ type fileAccess struct {
 var systemDirs = []string{
 	"/etc",
 	"/usr/share/zoneinfo", "/usr/share/ca-certificates", "/usr/local/share/ca-certificates", "/usr/lib/ssl", "/var/lib/ca-certificates",
-	"/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager", // where resolv.conf leads
 	"/proc", "/sys/fs/cgroup", "/sys/devices/system/cpu", // our own measures, and how many CPUs there are
 }
 
@@ -52,7 +51,7 @@ func (f *File) fileAccess(path string, h host) fileAccess {
 	for _, dir := range systemDirs {
 		read[dir] = true
 	}
-	files := map[string]bool{"/dev/urandom": true, "/etc/resolv.conf": true}
+	files := map[string]bool{"/dev/urandom": true}
 	need := func(path string) {
 		if path == "" {
 			return
@@ -67,6 +66,9 @@ func (f *File) fileAccess(path string, h host) fileAccess {
 				files[p] = true
 			}
 		}
+	}
+	for _, p := range []string{resolvConf, "/etc/hosts", "/etc/nsswitch.conf"} { // may be links to anywhere
+		need(p)
 	}
 	need(path)
 	for _, p := range f.paths() {

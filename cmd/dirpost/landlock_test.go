@@ -34,7 +34,7 @@ func TestFileAccess(t *testing.T) {
 		t.Fatal(err)
 	}
 	env := map[string]string{"CREDENTIALS_DIRECTORY": "/run/credentials/dirpost.service", "HOME": "/var/lib/dirpost", "SSL_CERT_DIR": "/srv/roots:/srv/more"}
-	links := map[string]string{"/etc/letsencrypt/live/mail/fullchain.pem": "/etc/letsencrypt/archive/mail/fullchain7.pem"}
+	links := map[string]string{"/etc/letsencrypt/live/mail/fullchain.pem": "/etc/letsencrypt/archive/mail/fullchain7.pem", "/etc/resolv.conf": "/run/systemd/resolve/stub-resolv.conf"}
 	got := f.fileAccess("/srv/config/dirpost.toml", host{func(k string) string { return env[k] }, func(p string) (string, error) {
 		if to := links[p]; to != "" {
 			return to, nil
@@ -50,9 +50,9 @@ func TestFileAccess(t *testing.T) {
 	}
 	is("directories", got.read, append([]string{
 		"/srv/config", "/srv/keys", "/srv/ca", "/srv/db", "/srv/roots", "/srv/more", "/run/credentials/dirpost.service", "/var/lib/dirpost/.postgresql",
-		"/etc/letsencrypt/live/mail", "/etc/letsencrypt/archive/mail",
+		"/etc/letsencrypt/live/mail", "/etc/letsencrypt/archive/mail", "/run/systemd/resolve",
 	}, systemDirs...)...)
-	is("files", got.files, "/key.pem", "/srv/db/pass", "/var/lib/dirpost/.pgpass", "/dev/urandom", "/etc/resolv.conf")
+	is("files", got.files, "/key.pem", "/srv/db/pass", "/var/lib/dirpost/.pgpass", "/dev/urandom")
 	is("sockets", got.sockets, "/run/dirpost", "/var/spool/postfix/dirpost")
 	is("written", got.write)
 	if err := (SystemSection{Landlock: "yes"}).validate(); err == nil {
