@@ -170,7 +170,9 @@ func (a *setupAnswers) keys() []setupKey {
 func (a *setupAnswers) flags(f *pflag.FlagSet) {
 	for _, k := range a.keys() {
 		doc := strings.TrimSuffix(strings.TrimLeft(k.doc, "12345. "), ".")
-		doc = strings.ToLower(doc[:1]) + doc[1:]
+		if strings.ToLower(doc[1:2]) == doc[1:2] { // no abbreviation
+			doc = strings.ToLower(doc[:1]) + doc[1:]
+		}
 		switch v := k.value.(type) {
 		case *string:
 			f.StringVar(v, k.flag(), "", doc)

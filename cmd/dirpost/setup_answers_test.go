@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"dirpost/internal/postgres"
@@ -66,6 +67,7 @@ func TestSetupWrong(t *testing.T) {
 		{"no URL of it", map[string]string{"database.kind": `"given"`}, "database.url: missing: "},
 		{"no PostgreSQL", map[string]string{"database.kind": `"given"`, "database.url": `"postgres://x@127.0.0.1:1/x?sslmode=verify-full"`}, "is PostgreSQL running"},
 		{"insecure", map[string]string{"database.kind": `"given"`, "database.url": `"postgres://x:hunter2@192.0.2.1/x?sslmode=disable"`}, "without sslmode=verify-full"},
+		{"forgets what it commits", map[string]string{"database.kind": `"given"`, "database.url": fmt.Sprintf("%q", testenv.PostgresURL(t))}, "database does not keep what it commits"},
 		{"no such database", map[string]string{"database.kind": `"given"`, "database.url": fmt.Sprintf("%q", u.String())}, "make the database (createdb)"},
 		{"no such role", map[string]string{"database.kind": `"given"`, "database.url": fmt.Sprintf("%q", stranger)}, "database, as its owner: "},
 
@@ -143,6 +145,12 @@ func TestSetupGiven(t *testing.T) {
 	_, errs := s.setup(1, "--unattended")
 	contains(t, errs, "private key does not match public key")
 
+	// Nobody types a password where others see it.
+	_, errs = s.setup(1, "--unattended", "--database-url", "postgres://dirpost_serve:hunter2@db.example/dirpost")
+	if !strings.Contains(errs, "everybody on this host sees a password") || strings.Contains(errs, "hunter2") {
+		t.Errorf("a password on the command line: %s", errs)
+	}
+
 	// With mail in it, there is no other database.
 	_, errs = s.setup(1, "--unattended", "--database-kind", "private")
 	contains(t, errs, "database.kind: the mail is in the database of ")
@@ -160,6 +168,55 @@ func TestSetupGiven(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer db.Close()
+	// Only one at a time.
+	lock, err := os.Open(filepath.Dir(s.config))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(s.dir, "mail", "tls", "fullchain.pem")); err != nil {
+		t.Fatal(err)
+	}
+	_, errs = s.setup(1, "--unattended")
+	contains(t, errs, "another setup is at work there")
+	_ = lock.Close()
+
+	// A role that owns nothing, and a key that is lost.
+	admin, err := postgres.Open(t.Context(), postgres.Config{URL: owner}, testLog(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close()
+	if _, err := admin.Exec(t.Context(), postgres.Background, "create role setup_poor login"); err != nil {
+		t.Fatal(err)
+	}
+	_, errs = s.setup(1, "--unattended", "--database-owner-url", strings.Replace(owner, "postgres://postgres@", "postgres://setup_poor@", 1))
+	contains(t, errs, "setup_poor may make no tables in ", "alter database ")
+	if _, err := admin.Exec(t.Context(), postgres.Background, "drop role setup_poor"); err != nil {
+		t.Error(err)
+	}
+	key := filepath.Join(s.dir, "mail", "sealing.key")
+	if err := os.Rename(key, key+".away"); err != nil {
+		t.Fatal(err)
+	}
+	_, errs = s.setup(1, "--unattended")
+	contains(t, errs, "sealing.key is not there: bring it back from a backup")
+	if err := os.Rename(key+".away", key); err != nil {
+		t.Fatal(err)
+	}
+
+	// What cannot be read is not changed.
+	if err := os.WriteFile(s.config, append(b, "nonsense"...), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	_, errs = s.setup(1, "--unattended")
+	contains(t, errs, "correct it, or move it away to begin anew")
+	if err := os.WriteFile(s.config, b, 0o640); err != nil {
+		t.Fatal(err)
+	}
+
 	var may bool
 	if err := db.QueryRow(context.Background(), postgres.Background, `select has_schema_privilege(current_schema(), 'create')`).Scan(&may); err != nil || may {
 		t.Errorf("the role that serves may make tables: %v, %v", may, err)

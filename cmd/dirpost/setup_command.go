@@ -66,6 +66,11 @@ directory of your own (--dir), which needs no root: with it the database is made
 				}
 				*path = filepath.Join(dir, "dirpost.toml")
 			}
+			for _, u := range []string{flags.Database.URL, flags.Database.OwnerURL} {
+				if withoutPassword(u) != u {
+					return errors.New("--database-url, --database-owner-url: everybody on this host sees a password on a command line: name a file by passfile=/PATH, or give the URL in a file of answers")
+				}
+			}
 			s, err := newSetup(*path, o, &flags, std)
 			if err != nil {
 				return err
