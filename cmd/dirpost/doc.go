@@ -1,5 +1,5 @@
 // Command dirpost is the whole server and everything an administrator does with
-// it: serve, demo, migrate, and the commands that look at the queue, mailboxes,
+// it: serve, demo, setup, migrate, and the commands that look at the queue, mailboxes,
 // keys and records. Called as sendmail or mailq it is that.
 //
 // This package is the only one that knows more than one actor. It reads the

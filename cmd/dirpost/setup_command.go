@@ -66,12 +66,16 @@ directory of your own (--dir), which needs no root: with it the database is made
 				}
 				*path = filepath.Join(dir, "dirpost.toml")
 			}
+			whole, err := filepath.Abs(*path)
+			if err != nil {
+				return err
+			}
 			for _, u := range []string{flags.Database.URL, flags.Database.OwnerURL} {
 				if withoutPassword(u) != u {
 					return errors.New("--database-url, --database-owner-url: everybody on this host sees a password on a command line: name a file by passfile=/PATH, or give the URL in a file of answers")
 				}
 			}
-			s, err := newSetup(*path, o, &flags, std)
+			s, err := newSetup(whole, o, &flags, std)
 			if err != nil {
 				return err
 			}
@@ -167,8 +171,8 @@ func newSetup(path string, o setupOptions, flags *setupAnswers, std streams) (*s
 	if s.packaged && os.Geteuid() != 0 {
 		return nil, fmt.Errorf("%s belongs to root: run this with sudo, or name a directory of your own with --dir", path)
 	}
-	if !filepath.IsAbs(path) {
-		return nil, fmt.Errorf("%s: name the configuration by its whole path", path)
+	if !s.packaged && len(path) > maxSocketDir {
+		return nil, fmt.Errorf("%s is too long for a Unix socket beside it: choose a shorter directory", path)
 	}
 	var err error
 	if s.owner, err = serverAccount(s.packaged); err != nil {
