@@ -95,8 +95,13 @@ func TestRun(t *testing.T) {
 		tr.Emit(t.Context(), message(time.Now())[1])
 	}
 	tr.Close()
-	if got := len(c.Spans()); got != 4*201 {
-		t.Errorf("%d spans are sent, want %d", got, 4*201)
+	ids := map[string]bool{} // a request that the end of Run has broken off may come twice
+	for _, s := range c.Spans() {
+		ids[string(s.SpanId)] = true
+	}
+	// The root is the same span each time, the three others are not.
+	if want := 1 + 3*201; len(ids) != want {
+		t.Errorf("%d spans are sent, want %d", len(ids), want)
 	}
 }
 
