@@ -105,7 +105,7 @@ const (
 )
 
 // checkNames are the names for --only, in the order of the report.
-var checkNames = []string{"configuration", "system", "disk", "certificates", "directory", "logins", "kerberos", "database", "replica", "queue", "ports", "dns", "outbound"}
+var checkNames = []string{"configuration", "system", "disk", "certificates", "directory", "logins", "kerberos", "database", "replica", "queue", "ports", "dns", "outbound", "telemetry"}
 
 // checks are all of them, in the order of the report.
 func (d *doctor) checks() []check {
@@ -139,6 +139,7 @@ func (d *doctor) checks() []check {
 		{"ports", usual, needsNothing, (*doctor).fromOutside},
 		{"dns", usual, needsNothing, (*doctor).dns},
 		{"outbound", usual, needsNothing, (*doctor).outbound},
+		{"telemetry", usual, needsNothing, (*doctor).telemetry},
 	}...)
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -149,6 +150,13 @@ func TestOneID(t *testing.T) {
 				t.Errorf("/metrics has no %s", want)
 			}
 			checkTraces(t, collector, in, out, session)
+			if out := s.command(0, "doctor", "--only", "telemetry"); !strings.Contains(out, collector.URL+" takes them") {
+				t.Errorf("the doctor: %s", out)
+			}
+			collector.Answer(func(w http.ResponseWriter, _ int) bool { w.WriteHeader(http.StatusForbidden); return true })
+			if out := s.command(2, "doctor", "--only", "telemetry"); !strings.Contains(out, "403 Forbidden") || strings.Contains(out, "s3cret") {
+				t.Errorf("the doctor, of a collector that lets nobody in: %s", out)
+			}
 		})
 	}
 }

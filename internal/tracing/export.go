@@ -8,11 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"strconv"
 	"time"
+
+	"dirpost/internal/event"
 
 	common "go.opentelemetry.io/proto/otlp/common/v1"
 	resource "go.opentelemetry.io/proto/otlp/resource/v1"
@@ -116,6 +119,16 @@ func (t *Tracer) send(ctx context.Context) {
 		}
 		pause *= 2
 	}
+}
+
+// Probe asks the collector of c to take no spans: whether it answers, and lets us in.
+func Probe(ctx context.Context, c Config) error {
+	t, err := New(c, event.Discard, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	defer t.client.CloseIdleConnections()
+	return t.post(ctx)
 }
 
 // settle counts what became of the pending spans, and forgets them.
