@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -231,6 +232,23 @@ func (r *Recorder) write(ctx context.Context, notes map[note]int64) (map[place]b
 		return nil, fmt.Errorf("write logins: %w", err)
 	}
 	return fresh, nil
+}
+
+const networksSQL = `select network from auth_network where person = $1`
+
+// Elsewhere returns the networks from which a person has logged in, but for that of
+// client.
+func (r *Recorder) Elsewhere(ctx context.Context, person directory.Key, client netip.Addr) ([]netip.Prefix, error) {
+	rows, err := r.db.Query(ctx, postgres.Background, networksSQL, string(person))
+	if err != nil {
+		return nil, fmt.Errorf("list networks: %w", err)
+	}
+	all, err := postgres.CollectValues[netip.Prefix](rows)
+	if err != nil {
+		return nil, fmt.Errorf("list networks: %w", err)
+	}
+	here := network(client.Unmap().WithZone(""))
+	return slices.DeleteFunc(all, func(p netip.Prefix) bool { return p == here }), nil
 }
 
 // Login are the logins of a person by one protocol and mechanism from one address.

@@ -8,11 +8,13 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"dirpost/auth"
 	"dirpost/auth/apppassword"
+	"dirpost/auth/country"
 	"dirpost/auth/factor"
 	"dirpost/auth/history"
 	"dirpost/auth/notice"
@@ -33,6 +35,7 @@ type PageSection struct {
 	ChangePassword  bool     `toml:"change_password"`
 	SecondFactor    string   `toml:"second_factor"`
 	Notices         bool     `toml:"notices"`
+	Countries       string   `toml:"countries"`
 	Idle            Duration `toml:"idle"`
 	Lifetime        Duration `toml:"lifetime"`
 	CertificateHost string   `toml:"certificate_host"`
@@ -40,11 +43,12 @@ type PageSection struct {
 
 // pageParts are the parts of a node that people's logins are looked after with.
 type pageParts struct {
-	changers map[string]selfservice.PasswordChanger // by directory
-	history  *history.Recorder                      // of logins
-	notices  *notice.Box                            // nil: nobody is told anything
-	page     *selfservice.Site                      // nil: none here
-	roster   *roster.Roster                         // of the sessions of all nodes
+	changers  map[string]selfservice.PasswordChanger // by directory
+	history   *history.Recorder                      // of logins
+	notices   *notice.Box                            // nil: nobody is told anything
+	countries *country.Database                      // nil: they are not told
+	page      *selfservice.Site                      // nil: none here
+	roster    *roster.Roster                         // of the sessions of all nodes
 
 	appPasswords *apppassword.Store // nil: there are none
 }
@@ -69,6 +73,9 @@ func (p PageSection) config() selfservice.Config {
 func (p PageSection) validate() error {
 	if p.SecondFactor != factorOptional && p.SecondFactor != factorRequired {
 		return fmt.Errorf("second_factor: want %q or %q, not %q", factorOptional, factorRequired, p.SecondFactor)
+	}
+	if p.Countries != "" && !filepath.IsAbs(p.Countries) {
+		return fmt.Errorf("countries: %q is no absolute path", p.Countries)
 	}
 	return p.config().Validate()
 }
@@ -155,9 +162,17 @@ func (n *node) followLogins(c auth.Config) {
 	if !n.file.Auth.Page.Notices {
 		return
 	}
+	if path := n.file.Auth.Page.Countries; path != "" {
+		var err error
+		if n.countries, err = country.Open(path); err != nil { // logins go on without
+			n.log.Warn("people are not told from which country somebody has logged in", "err", err)
+			n.countries = nil
+		}
+	}
 	n.notices = notice.New(n.db, n.log)
 	n.history.New = func(ctx context.Context, person directory.Key, client netip.Addr, protocol string) {
-		if err := n.notices.Add(ctx, person, notice.Network, fmt.Sprintf("from %s, by %s", client, protocol)); err != nil {
+		line := fmt.Sprintf("from %s%s, by %s", client, n.where(ctx, person, client), protocol)
+		if err := n.notices.Add(ctx, person, notice.Network, line); err != nil {
 			n.log.WarnContext(ctx, "a person is not told of a login from a new network", "user", string(person), "err", err)
 		}
 	}
@@ -236,4 +251,52 @@ func (d *doctor) certificateHost() {
 		}
 	}
 	d.bad("page by certificate", "put the name into a certificate of [[tls.certificate]]", fmt.Errorf("no certificate is for %s", host))
+}
+
+// where says in which country a client is, and whether the person was never there, as
+// far as can be told.
+func (n *node) where(ctx context.Context, person directory.Key, client netip.Addr) string {
+	if n.countries == nil {
+		return ""
+	}
+	code, name := n.countries.Of(client)
+	if code == "" {
+		return ""
+	}
+	networks, err := n.history.Elsewhere(ctx, person, client)
+	if err != nil {
+		n.log.WarnContext(ctx, "whether a country is new for a person is not known", "user", string(person), "err", err)
+		return " in " + name
+	}
+	known := false
+	for _, p := range networks {
+		other, _ := n.countries.Of(p.Addr())
+		if other == code {
+			return " in " + name
+		}
+		known = known || other != ""
+	}
+	if !known {
+		return " in " + name
+	}
+	return " in " + name + ", a country from which you have not logged in before"
+}
+
+// countries looks at the file that knows the countries of addresses.
+func (d *doctor) countries() {
+	path := d.file.Auth.Page.Countries
+	if path == "" {
+		return
+	}
+	c, err := country.Open(path)
+	if err != nil {
+		d.bad("countries", "see countries in [auth.page]; until then people are told of networks only", err)
+		return
+	}
+	const old = 180 * 24 * time.Hour
+	if age := time.Since(c.Built()); age > old {
+		d.warn("countries", "have it updated, by geoipupdate for example", "%s is %s old: addresses have moved since", path, span(age))
+		return
+	}
+	d.ok("countries", "%s, of %s", path, c.Built().UTC().Format(time.DateOnly))
 }

@@ -125,6 +125,7 @@ func (d *doctor) checks() []check {
 	}
 	all = append(all, []check{
 		{"logins", quick, needsNothing, func(d *doctor, _ context.Context) { d.doors() }},
+		{"logins", quick, needsNothing, func(d *doctor, _ context.Context) { d.countries() }},
 		{"logins", usual, needsNothing, (*doctor).issuers},
 		{"logins", 35 * time.Second, needsNothing, (*doctor).clientCertificates},
 	}...)

@@ -123,7 +123,7 @@ func (f *File) paths() []string {
 	for _, c := range f.TLS.Certificate {
 		all = append(all, c.Chain, c.Key)
 	}
-	all = append(all, f.ACME.CA, f.Telemetry.CA)
+	all = append(all, f.ACME.CA, f.Telemetry.CA, f.Auth.Page.Countries)
 	if p, ok := strings.CutPrefix(f.Telemetry.Headers.String(), "file:"); ok { // of lines, not of one secret
 		all = append(all, p)
 	}
