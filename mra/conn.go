@@ -65,13 +65,17 @@ type Conn struct {
 	// Log has the session and the client as attributes.
 	Log *slog.Logger
 
-	server *Server     // nil: limits nothing
-	config *tls.Config // nil: no TLS to be had
-	sock   *socket
-	hold   time.Duration // holdTime
-	tls    *tls.Conn     // nil in clear
-	r      *bufio.Reader
-	w      *bufio.Writer
+	server *Server // nil: limits nothing
+	// work is the context of Work, nil where no server has made the Conn; endWork ends
+	// it early.
+	work    context.Context
+	endWork context.CancelCauseFunc
+	config  *tls.Config // nil: no TLS to be had
+	sock    *socket
+	hold    time.Duration // holdTime
+	tls     *tls.Conn     // nil in clear
+	r       *bufio.Reader
+	w       *bufio.Writer
 
 	active atomic.Int64 // when the client last said something, in Unix nanoseconds
 
@@ -246,6 +250,31 @@ const byeTime = 500 * time.Millisecond
 func (c *Conn) cut() {
 	c.Wake() // first: Wait must not take the moved deadline for silence
 	c.sock.cut(time.Now().Add(byeTime))
+}
+
+// Work is the context for what the client of a session with the context ctx has asked
+// for. It ends as ctx does, but for ErrShutdown: an answer that has begun when the
+// server leaves is finished, unless the grace of the configuration is over before.
+func (c *Conn) Work(ctx context.Context) context.Context {
+	if c.work == nil {
+		return ctx
+	}
+	return c.work
+}
+
+// startWork makes the context of Work for a session with the context ctx, within a
+// server that cuts its connections when force ends.
+func (c *Conn) startWork(ctx, force context.Context) (done func()) {
+	c.work, c.endWork = context.WithCancelCause(force)
+	stop := context.AfterFunc(ctx, func() {
+		if why := context.Cause(ctx); !errors.Is(why, ErrShutdown) {
+			c.endWork(why)
+		}
+	})
+	return func() {
+		stop()
+		c.endWork(nil)
+	}
 }
 
 // releaseBuffers gives the buffers back. They are empty.

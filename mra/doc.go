@@ -17,7 +17,9 @@
 // writes; it recovers once, at its top. From other goroutines only Conn.Wake may
 // be called. The context given to Handler.ServeConn ends when the server shuts
 // down or the person may no longer be logged in (see Conn.Admit); its cause
-// says which, and the connection is woken so that the engine can say goodbye.
+// says which, and the connection is woken so that the engine can say goodbye. What
+// a client has asked for before the server leaves is finished: that has the context
+// of Conn.Work, which ends with the grace.
 //
 // # Limits
 //

@@ -67,7 +67,16 @@ func (c *Conn) Admit(ctx context.Context, w Watcher, id *auth.Identity) (_ conte
 	})
 	c.active.Store(time.Now().UnixNano())
 	id.Active = func() time.Time { return time.Unix(0, c.active.Load()) }
-	stop := w.Watch(id, func(reason string) { cancel(&RevokedError{Reason: reason}) })
+	stop := w.Watch(id, func(reason string) {
+		revoked := &RevokedError{Reason: reason}
+		cancel(revoked)
+		if c.endWork != nil {
+			c.endWork(revoked)
+		}
+		if ctx.Err() != nil && context.Cause(ctx) != error(revoked) { // the server was leaving already
+			c.cut()
+		}
+	})
 	return ctx, sync.OnceFunc(func() {
 		stop()
 		quiet()

@@ -37,7 +37,8 @@ const (
 // Handler is a protocol.
 type Handler interface {
 	// ServeConn serves one client until it leaves. The caller closes c. When ctx
-	// ends c is woken, and the handler should say why (context.Cause) and return.
+	// ends c is woken, and the handler should say why (context.Cause) and return;
+	// what the client has asked for before is done with c.Work(ctx).
 	ServeConn(ctx context.Context, c *Conn)
 	// Refusal is the line, without CRLF, for a client that is not served because
 	// of a limit. It is sent in clear only.
@@ -153,7 +154,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, implicit bool) error
 	err := s.accept(ctx, l, func(conn net.Conn) {
 		wg.Go(func() {
 			defer context.AfterFunc(force, func() { conn.Close() })()
-			s.serve(sessions, conn, implicit)
+			s.serve(sessions, force, conn, implicit)
 		})
 	})
 	l.Close()
@@ -189,8 +190,9 @@ func (s *Server) accept(ctx context.Context, l net.Listener, f func(net.Conn)) e
 	}
 }
 
-// serve is one connection from first to last. It is where its panics end.
-func (s *Server) serve(ctx context.Context, conn net.Conn, implicit bool) {
+// serve is one connection from first to last; force is when it is cut whatever its
+// client is doing. It is where its panics end.
+func (s *Server) serve(ctx, force context.Context, conn net.Conn, implicit bool) {
 	c := NewConn(conn, s.tls, newSession(), s.log)
 	c.server = s
 	s.open.Inc()
@@ -223,7 +225,7 @@ func (s *Server) serve(ctx context.Context, conn net.Conn, implicit bool) {
 
 	if implicit {
 		s.connections.WithLabelValues("implicit").Inc()
-		if err := c.handshake(ctx); err != nil {
+		if err := c.handshake(force); err != nil { // in clear there is no goodbye
 			c.Log.InfoContext(ctx, "connection ended", "err", err)
 			return
 		}
@@ -233,6 +235,7 @@ func (s *Server) serve(ctx context.Context, conn net.Conn, implicit bool) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(ctx, c.Wake)()
+	defer c.startWork(ctx, force)()
 	s.handler.ServeConn(ctx, c)
 }
 

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"sync"
 	"testing"
+	"time"
 
 	"dirpost/auth"
 	"dirpost/internal/dialog"
@@ -45,6 +46,20 @@ func (e *echo) ServeConn(ctx context.Context, c *Conn) {
 			c.Flush()
 			io.Copy(io.Discard, c.Reader())
 			return
+		case line == "finish\r\n": // an answer that the end of the server finds half said
+			c.Writer().WriteString("half ")
+			c.Flush()
+			<-ctx.Done()
+			if err := c.Work(ctx).Err(); err != nil {
+				fmt.Fprintf(c.Writer(), "%v", err)
+			}
+			c.Writer().WriteString("whole\r\n")
+		case line == "endless\r\n": // one that is never over
+			c.Writer().WriteString("begun\r\n")
+			c.Flush()
+			<-c.Work(ctx).Done()
+			overs <- context.Cause(c.Work(ctx))
+			return
 		case line == "login\r\n":
 			sctx, done, err := c.Admit(ctx, revoker, &auth.Identity{Person: "corp:1"})
 			if err != nil {
@@ -61,6 +76,9 @@ func (e *echo) ServeConn(ctx context.Context, c *Conn) {
 }
 
 const idle = 1 << 40 // nanoseconds, 18 minutes
+
+// overs says why the work of endless commands was over.
+var overs = make(chan error, 1)
 
 // revoker remembers whom to tell.
 var revoker = &watch{}
@@ -311,4 +329,42 @@ func TestProxyHeader(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What a client has asked for is finished when the server leaves; work that is never
+// over ends with the grace, or at once for whom is revoked meanwhile.
+func TestWork(t *testing.T) {
+	t.Parallel()
+	r := run(t, Config{ShutdownGrace: time.Minute}, nil, false)
+	c, endless := r.dial(t), r.dial(t)
+	for _, x := range []net.Conn{c, endless} {
+		dialog.Expect(t, x, "* OK *")
+	}
+	io.WriteString(c, "finish\r\n")
+	if _, err := io.ReadFull(c, make([]byte, len("half "))); err != nil {
+		t.Fatal(err)
+	}
+	io.WriteString(endless, "login\r\nendless\r\n")
+	dialog.Expect(t, endless, "OK")
+	dialog.Expect(t, endless, "begun")
+	r.stop()
+	dialog.Expect(t, c, "whole")
+	dialog.Expect(t, c, "* BYE "+ErrShutdown.Error())
+	revoker.revoke()
+	var revoked *RevokedError
+	if err := <-overs; !errors.As(err, &revoked) {
+		t.Errorf("the work of whom is revoked is over because of %v", err)
+	}
+	r.ended(t)
+
+	r = run(t, Config{ShutdownGrace: 50 * time.Millisecond}, nil, false)
+	endless = r.dial(t)
+	dialog.Expect(t, endless, "* OK *")
+	io.WriteString(endless, "endless\r\n")
+	dialog.Expect(t, endless, "begun")
+	r.stop()
+	if err := <-overs; !errors.Is(err, context.Canceled) {
+		t.Errorf("work that lasts longer than the grace is over because of %v", err)
+	}
+	r.ended(t)
 }

@@ -22,7 +22,7 @@ func idle(ctx context.Context, c *conn, dec *wire.Decoder) error {
 	end := time.Now().Add(c.srv.config.Autologout)
 	for {
 		if c.sel != nil && c.sel.stale.Load() {
-			if err := aside(func() error { return c.sync(ctx, true) }); err != nil {
+			if err := aside(func() error { return c.sync(c.mc.Work(ctx), true) }); err != nil {
 				return err
 			}
 		}

@@ -65,12 +65,18 @@ func (c *conn) run(cmd *command) error {
 	if err := c.checkAccess(); err != nil {
 		return err
 	}
-	err := cmd.run(c.ctx, c, c.dec)
+	ctx := c.mc.Work(c.ctx)
+	var err error
+	if cmd.effects&inline != 0 {
+		err = cmd.run(c.ctx, c, c.dec) // it waits, and ends when the server leaves
+	} else {
+		err = cmd.run(ctx, c, c.dec)
+	}
 	if c.sel == nil || cmd.effects&silent != 0 || c.broken != nil || c.dec.Broken() != nil {
 		return err
 	}
 	if c.sel.stale.Load() || cmd.effects&asks != 0 || len(c.sel.ghosts) > 0 {
-		if serr := c.sync(c.ctx, c.mayExpunge(cmd.effects)); err == nil {
+		if serr := c.sync(ctx, c.mayExpunge(cmd.effects)); err == nil {
 			err = serr
 		}
 	}
@@ -90,8 +96,8 @@ func (c *conn) finish(name string, err error) error {
 	switch {
 	case errors.Is(err, errLogout), errors.As(err, &gone):
 		return err
-	case err != nil && c.ctx.Err() != nil:
-		return context.Cause(c.ctx) // it was interrupted, and the session ends
+	case err != nil && c.mc.Work(c.ctx).Err() != nil:
+		return context.Cause(c.mc.Work(c.ctx)) // it was interrupted, and the session ends
 	case errors.Is(err, errAnswered):
 		return c.orCause(c.dec.Finish())
 	case err == nil:

@@ -89,7 +89,7 @@ func pass(c *conn, args [][]byte) error {
 		c.wrong("USER comes first")
 		return nil
 	}
-	id, err := c.srv.bridge.Login(c.ctx, c.authConn(), c.name, string(args[0]))
+	id, err := c.srv.bridge.Login(c.mc.Work(c.ctx), c.authConn(), c.name, string(args[0]))
 	return c.enter("PASS", id, err)
 }
 
@@ -112,12 +112,12 @@ func authCmd(c *conn, args [][]byte) error {
 			return c.enter("AUTH", nil, err)
 		}
 	}
-	x, err := c.srv.bridge.Start(c.ctx, c.authConn(), mech)
+	x, err := c.srv.bridge.Start(c.mc.Work(c.ctx), c.authConn(), mech)
 	if err != nil {
 		return c.enter("AUTH", nil, err)
 	}
 	var gone error
-	id, err := mra.Authenticate(c.ctx, x, initial, func(challenge []byte) ([]byte, error) {
+	id, err := mra.Authenticate(c.mc.Work(c.ctx), x, initial, func(challenge []byte) ([]byte, error) {
 		response, end, err := c.prompt(challenge)
 		gone = end
 		return response, errors.Join(end, err)

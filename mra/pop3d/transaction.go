@@ -73,12 +73,12 @@ func retr(c *conn, args [][]byte) error {
 	if !ok {
 		return nil
 	}
-	m, err := c.drop.message(c.ctx, i, store.ItemHeader|store.ItemBody)
+	m, err := c.drop.message(c.mc.Work(c.ctx), i, store.ItemHeader|store.ItemBody)
 	if err != nil {
 		c.unread("RETR", err)
 		return nil
 	}
-	r, err := c.srv.store.OpenMessage(c.ctx, c.account.ID, m)
+	r, err := c.srv.store.OpenMessage(c.mc.Work(c.ctx), c.account.ID, m)
 	if err != nil {
 		c.unread("RETR", err)
 		return nil
@@ -115,7 +115,7 @@ func top(c *conn, args [][]byte) error {
 	if lines > 0 {
 		items |= store.ItemBody
 	}
-	m, err := c.drop.message(c.ctx, i, items)
+	m, err := c.drop.message(c.mc.Work(c.ctx), i, items)
 	if err != nil {
 		c.unread("TOP", err)
 		return nil
@@ -126,7 +126,7 @@ func top(c *conn, args [][]byte) error {
 		w.Write(m.Header)
 		return broken(w.close())
 	}
-	r, err := c.srv.store.OpenMessage(c.ctx, c.account.ID, m)
+	r, err := c.srv.store.OpenMessage(c.mc.Work(c.ctx), c.account.ID, m)
 	if err != nil {
 		c.unread("TOP", err)
 		return nil
