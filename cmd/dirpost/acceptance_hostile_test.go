@@ -56,7 +56,7 @@ func TestAcceptanceHostile(t *testing.T) {
 	s := newSystem(t, "")
 	node := s.process()
 	s.awaitServing(t)
-	before := memory(t, node.Process.Pid)
+	before := resident(t, node.Process.Pid)
 	conns := make([]net.Conn, clients)
 	var refused atomic.Int64
 	var dial sync.WaitGroup
@@ -139,7 +139,7 @@ func TestAcceptanceHostile(t *testing.T) {
 	took := time.Since(start)
 	close(stop)
 	slow.Wait()
-	after, held := memory(t, node.Process.Pid), open()
+	after, held := resident(t, node.Process.Pid), open()
 	each := (after - before) / max(1, held)
 	t.Logf("%d odd clients, %d held, %d refused; %d messages in and out in %v; %d KiB before, %d KiB after: %d KiB each", clients, held, refused.Load(), 2*normal, took.Round(time.Millisecond), before, after, each)
 	if held < clients*8/10 {
@@ -217,8 +217,8 @@ func stillOpen(c net.Conn) bool {
 	}
 }
 
-// memory is the resident memory of a process in KiB.
-func memory(t *testing.T, pid int) int {
+// resident is the resident memory of a process in KiB.
+func resident(t *testing.T, pid int) int {
 	t.Helper()
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {

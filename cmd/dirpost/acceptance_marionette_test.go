@@ -26,8 +26,8 @@ type marionette struct {
 	id   int
 }
 
-// element is something on the screen.
-type element map[string]string
+// webElement is something on the screen.
+type webElement map[string]string
 
 // newMarionette connects to a program that listens on a port as soon as it has
 // started, and looks at its windows, not at pages in them.
@@ -148,9 +148,9 @@ const found = find(document, 0, 0);
 `
 
 // wait waits until an element can be seen and used.
-func (m *marionette) wait(selector string) element {
+func (m *marionette) wait(selector string) webElement {
 	m.t.Helper()
-	var e element
+	var e webElement
 	m.until(selector+" is on the screen", func() error {
 		if err := m.script(&e, onScreen+"return found && found.e;", selector); err != nil {
 			return err
@@ -179,7 +179,7 @@ func (m *marionette) until(what string, done func() error) {
 }
 
 // id is its reference in commands.
-func (e element) id() string {
+func (e webElement) id() string {
 	for _, id := range e {
 		return id
 	}

@@ -63,7 +63,7 @@ func TestAcceptanceSoak(t *testing.T) {
 	load.Go(func() { k.use(1) })
 	load.Go(func() { k.use(2) })
 	load.Wait()
-	t.Logf("%d messages inside, %d to outside, %d KiB resident", len(k.inside), len(k.outside), memory(t, node.Process.Pid))
+	t.Logf("%d messages inside, %d to outside, %d KiB resident", len(k.inside), len(k.outside), resident(t, node.Process.Pid))
 
 	got := make(map[string]int)
 	for _, m := range s.read(s.login("carol"), "INBOX") {

@@ -61,7 +61,7 @@ user_pref("mail.biff.play_sound", false);
 user_pref("mail.rights.version", 1);
 `, ip, port))
 	program := exec.Command(testenv.Need(t, "thunderbird"), "--profile", profile, "--no-remote", "--marionette", "--remote-allow-system-access")
-	program.Env = append(append(os.Environ(), "HOME="+home, "DISPLAY="+screen(t), "LANG=C.UTF-8", "MOZ_CRASHREPORTER_DISABLE=1"), env...)
+	program.Env = append(append(os.Environ(), "HOME="+home, "DISPLAY="+display(t), "LANG=C.UTF-8", "MOZ_CRASHREPORTER_DISABLE=1"), env...)
 	out := new(lockedBuffer)
 	program.Stdout, program.Stderr = out, out
 	begin(t, program)
@@ -98,8 +98,8 @@ func begin(t *testing.T, cmd *exec.Cmd) {
 	})
 }
 
-// screen starts a display without a screen and returns its name.
-func screen(t *testing.T) string {
+// display starts a display without a screen and returns its name.
+func display(t *testing.T) string {
 	t.Helper()
 	r, w, err := os.Pipe()
 	if err != nil {
