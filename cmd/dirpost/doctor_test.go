@@ -9,9 +9,11 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"dirpost/internal/child"
 	"dirpost/internal/postgres"
 	"dirpost/internal/testenv"
 
@@ -287,29 +289,44 @@ func TestDoctorDatabase(t *testing.T) {
 	t.Parallel()
 	server := testenv.NewCrashPostgres(t)
 	db := testenv.OpenDatabase(t, server.URL())
-	for _, sql := range []string{
-		`alter system set autovacuum = off`,
+	does := func(all ...string) {
+		t.Helper()
+		for _, sql := range all {
+			if _, err := db.Exec(t.Context(), postgres.Background, sql); err != nil {
+				t.Fatalf("%s: %v", sql, err)
+			}
+		}
+	}
+	does(`alter system set autovacuum = off`,
 		`select pg_reload_conf()`,
 		`select pg_create_physical_replication_slot('backup', true)`,
 		`create table left_behind as select generate_series(1, 120000) as n`,
 		`delete from left_behind`,
 		`select pg_stat_force_next_flush()`, // else the count of rows comes seconds later
 		`do $$ begin execute format('alter database %I connection limit 12', current_database()); end $$`,
-		// The last statement that could be committed.
-		`alter system set synchronous_standby_names = 'ghost'`,
-		`select pg_reload_conf()`,
-	} {
-		if _, err := db.Exec(t.Context(), postgres.Background, sql); err != nil {
-			t.Fatalf("%s: %v", sql, err)
-		}
-	}
+		`create role dirpost_serve login`)
 	p := newPatient(t, nil, server.URL())
-	awaitTaken(t, func() error { // the processes of the server read its files a moment later, and its counts come then
-		if _, out := p.examine("--only=database"); !strings.Contains(out, "ghost") || !strings.Contains(out, "left_behind has") || !strings.Contains(out, "autovacuum is off") {
-			return fmt.Errorf("doctor says %s", out)
-		}
-		return nil
-	})
+	await := func(words ...string) {
+		t.Helper()
+		awaitTaken(t, func() error { // the processes of the server read its files and count a moment later
+			_, out := p.examine("--only=database")
+			for _, w := range words {
+				if !strings.Contains(out, w) {
+					return fmt.Errorf("doctor does not say %q: %s", w, out)
+				}
+			}
+			return nil
+		})
+	}
+
+	stop := receiveWAL(t, server.URL(), "backup")
+	await("1, none of them synchronous")
+	p.change("postgres://postgres@", "postgres://dirpost_serve@")
+	await("there are 1; our role may not see how they do")
+	p.change("postgres://dirpost_serve@", "postgres://postgres@")
+	stop()
+	does(`alter system set synchronous_standby_names = 'ghost'`, `select pg_reload_conf()`) // the last that is committed
+	await("ghost", "left_behind has", "autovacuum is off", "nobody reads the replication slot backup")
 	code, out := p.examine("--only=database")
 	if code != 1 {
 		t.Errorf("exit %d, want 1", code)
@@ -319,8 +336,23 @@ func TestDoctorDatabase(t *testing.T) {
 	if code, out = p.examine("--only=database,queue"); code != 1 {
 		t.Errorf("exit %d, want 1", code)
 	}
-	p.hide[p.file.Database.URL] = "URL"
 	p.golden("database-away", regexp.MustCompile(`connect to \S+:`).ReplaceAllString(out, "connect to SOCKET:"))
+}
+
+// receiveWAL runs what follows a server as a standby does, by a replication slot.
+func receiveWAL(t *testing.T, url, slot string) (stop func()) {
+	t.Helper()
+	programs, err := child.FindPostgres(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := child.Start(child.Command{Path: programs.Bin + "/pg_receivewal", Args: []string{"-D", t.TempDir(), "-d", url, "-S", slot, "--no-loop"}, Stop: syscall.SIGTERM, Kill: syscall.SIGKILL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop = func() { p.Stop(5 * time.Second) }
+	t.Cleanup(stop)
+	return stop
 }
 
 // TestDoctorClock: the KDC's clock is another than ours.
