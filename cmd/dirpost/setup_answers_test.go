@@ -44,6 +44,8 @@ func TestSetupWrong(t *testing.T) {
 		{"bad address", map[string]string{"addresses": `["here"]`}, `addresses: "here" is no IP address`},
 		{"bad resolver", map[string]string{"resolvers": `["no where"]`}, "resolvers: "},
 
+		{"address of another", map[string]string{"listen": `"192.0.2.1"`}, "listen: 192.0.2.1 is no address of this host"},
+
 		{"no directory", map[string]string{"directory.kind": ""}, "directory.kind: missing: "},
 		{"bad directory", map[string]string{"directory.kind": `"nis"`}, `directory.kind: "nis" is neither join nor account`},
 		{"no servers", map[string]string{"directory.urls": ""}, "directory.urls: missing: "},

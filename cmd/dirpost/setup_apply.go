@@ -94,6 +94,9 @@ func (s *setup) lock() (func(), error) {
 	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: another setup is at work there", dir.Name()), dir.Close())
 	}
+	if err := cleanUp(dir.Name()); err != nil {
+		return nil, errors.Join(err, dir.Close())
+	}
 	return func() { _ = dir.Close() }, nil
 }
 

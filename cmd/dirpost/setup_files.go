@@ -69,6 +69,9 @@ func (a account) mayRead(ctx context.Context, path string) error {
 	return err
 }
 
+// partOf names files that are not whole yet.
+const partOf = ".dirpost-setup-*"
+
 // A stagedFile is one that will be written when all questions are answered.
 type stagedFile struct {
 	path    string
@@ -97,7 +100,7 @@ func (s *setup) stage(f stagedFile) {
 // with its owner and mode: nobody ever sees half of it, or sees it with other rights.
 func (f stagedFile) write() error {
 	dir := filepath.Dir(f.path)
-	tmp, err := os.CreateTemp(dir, ".dirpost-setup-*") // mode 0600
+	tmp, err := os.CreateTemp(dir, partOf) // mode 0600
 	if err != nil {
 		return err
 	}
@@ -126,6 +129,15 @@ func (f stagedFile) write() error {
 		return err
 	}
 	return syncDir(dir)
+}
+
+// cleanUp removes what a setup has left that was killed while it wrote.
+func cleanUp(dir string) error {
+	left, err := filepath.Glob(filepath.Join(dir, partOf))
+	for _, f := range left {
+		err = errors.Join(err, os.Remove(f))
+	}
+	return err
 }
 
 // keepOld gives a file the further name with .old behind it, so that there is no

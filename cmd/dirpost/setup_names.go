@@ -98,6 +98,9 @@ func (s *setup) tryNames(ctx context.Context) error {
 	if err := s.tryHost(ctx); err != nil {
 		return err
 	}
+	if err := s.tryPorts(ctx); err != nil {
+		return err
+	}
 	s.ok("mail for %s, on %s", strings.Join(domains, ", "), host)
 	return nil
 }

@@ -165,7 +165,26 @@ func TestSetupServes(t *testing.T) {
 	t.Parallel()
 	s := newSetUp(t)
 	file := s.answersFile()
+	taken, err := net.Listen("tcp", s.addr["smtp"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, _ := s.setup(0, "--answers", file, "--dry-run")
+	if me, _ := os.ReadFile("/proc/self/comm"); !strings.Contains(out, fmt.Sprintf("Port %d is taken by %s (process %d)", setupPorts+25, strings.TrimSpace(string(me)), os.Getpid())) {
+		t.Errorf("does not say who has the port:\n%s", out)
+	}
+	_ = taken.Close()
+	if err := os.Mkdir(filepath.Join(s.dir, "mail"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	left := filepath.Join(s.dir, "mail", ".dirpost-setup-123") // of one that was killed
+	if err := os.WriteFile(left, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	out, errs := s.setup(0, "--answers", file)
+	if _, err := os.Stat(left); !os.IsNotExist(err) {
+		t.Error("what a setup has left that was killed is still there")
+	}
 	if errs != "" {
 		t.Errorf("said on the standard error: %s", errs)
 	}
