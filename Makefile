@@ -105,6 +105,7 @@ bench-go: test-packages ## all Go benchmarks
 acceptance: build ## the slow suites, as root: real clients and peers at length, nodes and servers that die
 	@deploy/install-packages.sh run ad test acceptance
 	$(GO) test -race -shuffle=on -tags acceptance -run '^TestAcceptance|^TestLargeList' -timeout 60m ./cmd/dirpost
+	$(GO) test -shuffle=on -tags acceptance -run '^TestAcceptance' -timeout 30m ./directory/ldap
 	$(GO) test -count=1 -tags acceptance -run "^TestAcceptanceHostile" -timeout 10m ./cmd/dirpost
 
 # How long `make soak` goes on: make soak SOAK=12h

@@ -145,103 +145,109 @@ func sources(t *testing.T, test func(t *testing.T, s *testenv.SlapdServer, cfg C
 
 func TestExampleCorp(t *testing.T) {
 	t.Parallel()
-	sources(t, func(t *testing.T, s *testenv.SlapdServer, cfg Config) {
-		n := start(t, testenv.Database(t), &hints{}, client(t, cfg))
-		n.untilComplete(t)
-		snap := n.live.Snapshot()
-		for address, want := range map[string]string{
-			"alice@corp.example": "here", "a.example@corp.example": "here", "dave@corp.example": "here",
-			"sales@corp.example": "list", "office@corp.example": "here", "nobody@corp.example": "nobody",
-			"李娜@corp.example": "here", "alice+x@corp.example": "here", "x@far.example": "not ours",
-		} {
-			if got := home(snap, address); got != want {
-				t.Errorf("%s: %s, want %s", address, got, want)
-			}
+	sources(t, func(t *testing.T, _ *testenv.SlapdServer, cfg Config) { corpAsMailSeesIt(t, cfg) })
+}
+
+// corpAsMailSeesIt is what mail makes of Example Corp, whatever server it is in.
+func corpAsMailSeesIt(t *testing.T, cfg Config) {
+	n := start(t, testenv.Database(t), &hints{}, client(t, cfg))
+	n.untilComplete(t)
+	snap := n.live.Snapshot()
+	for address, want := range map[string]string{
+		"alice@corp.example": "here", "a.example@corp.example": "here", "dave@corp.example": "here",
+		"sales@corp.example": "list", "office@corp.example": "here", "nobody@corp.example": "nobody",
+		"李娜@corp.example": "here", "alice+x@corp.example": "here", "x@far.example": "not ours",
+	} {
+		if got := home(snap, address); got != want {
+			t.Errorf("%s: %s, want %s", address, got, want)
 		}
-		if e := snap.ByLogin("dave"); e == nil || e.Login != directory.StateDisabled || e.Delivery != directory.StateActive {
-			t.Errorf("dave: %+v", e)
-		}
-		if e := snap.ByLogin("office"); e != nil {
-			t.Errorf("office can log in: %+v", e)
-		}
-		if e := snap.ByLogin("noor"); e == nil || e.Quota != 1<<30 {
-			t.Errorf("noor: %+v", e)
-		}
-		x := snap.Expand([]envelope.Recipient{{Address: addr("sales@corp.example")}}, directory.Terms{})
-		if len(x.Local) != 4 || len(x.Refused)+len(x.Held)+len(x.Remote) != 0 {
-			t.Errorf("sales: %+v", x)
-		}
-		shared := snap.MailboxesOf(snap.ByLogin("carol")) // through the nested group
-		if len(shared) != 1 || shared[0].Primary != addr("office@corp.example") || shared[0].Kind != directory.KindShared {
-			t.Errorf("mailboxes of carol: %v", shared)
-		}
-		if u := snap.MayUse(snap.ByLogin("alice"), addr("office@corp.example")); u != directory.UsageSendAs {
-			t.Errorf("alice as office: %v", u)
-		}
-	})
+	}
+	if e := snap.ByLogin("dave"); e == nil || e.Login != directory.StateDisabled || e.Delivery != directory.StateActive {
+		t.Errorf("dave: %+v", e)
+	}
+	if e := snap.ByLogin("office"); e != nil {
+		t.Errorf("office can log in: %+v", e)
+	}
+	if e := snap.ByLogin("noor"); e == nil || e.Quota != 1<<30 {
+		t.Errorf("noor: %+v", e)
+	}
+	x := snap.Expand([]envelope.Recipient{{Address: addr("sales@corp.example")}}, directory.Terms{})
+	if len(x.Local) != 4 || len(x.Refused)+len(x.Held)+len(x.Remote) != 0 {
+		t.Errorf("sales: %+v", x)
+	}
+	shared := snap.MailboxesOf(snap.ByLogin("carol")) // through the nested group
+	if len(shared) != 1 || shared[0].Primary != addr("office@corp.example") || shared[0].Kind != directory.KindShared {
+		t.Errorf("mailboxes of carol: %v", shared)
+	}
+	if u := snap.MayUse(snap.ByLogin("alice"), addr("office@corp.example")); u != directory.UsageSendAs {
+		t.Errorf("alice as office: %v", u)
+	}
 }
 
 func TestChanges(t *testing.T) {
 	t.Parallel()
-	sources(t, func(t *testing.T, s *testenv.SlapdServer, cfg Config) {
-		a, db, h := admin(t, s), testenv.Database(t), &hints{}
-		n := start(t, db, h, client(t, cfg))
-		follower := start(t, db, h, nil)
-		n.untilComplete(t)
-		follower.untilComplete(t)
-		both := func(what string, ok func(*directory.Snapshot) bool) {
-			t.Helper()
-			n.until(t, what, ok)
-			follower.until(t, what+" on the other node", ok)
-		}
-		is := func(address, want string) func(*directory.Snapshot) bool {
-			return func(s *directory.Snapshot) bool { return home(s, address) == want }
-		}
-		people := ",ou=people," + s.Base
-		key := n.live.Snapshot().ByLogin("alice").Key
+	sources(t, func(t *testing.T, s *testenv.SlapdServer, cfg Config) { changes(t, admin(t, s), cfg) })
+}
 
-		modify(t, a, "uid=alice"+people, "dirpostAlias", "a.example@corp.example", "sales.head@corp.example")
-		both("an alias more", is("sales.head@corp.example", "here"))
-		modify(t, a, "uid=alice"+people, "dirpostAlias")
-		both("no alias", is("a.example@corp.example", "nobody"))
+// changes are made by a, and seen on two nodes.
+func changes(t *testing.T, a *ldap.Conn, cfg Config) {
+	db, h := testenv.Database(t), &hints{}
+	n := start(t, db, h, client(t, cfg))
+	follower := start(t, db, h, nil)
+	n.untilComplete(t)
+	follower.untilComplete(t)
+	both := func(what string, ok func(*directory.Snapshot) bool) {
+		t.Helper()
+		n.until(t, what, ok)
+		follower.until(t, what+" on the other node", ok)
+	}
+	is := func(address, want string) func(*directory.Snapshot) bool {
+		return func(s *directory.Snapshot) bool { return home(s, address) == want }
+	}
+	people := ",ou=people," + cfg.Base
+	key := n.live.Snapshot().ByLogin("alice").Key
 
-		// A rename keeps the key, so the mailbox stays.
-		must(t, a.ModifyDN(ldap.NewModifyDNRequest("uid=alice"+people, "uid=abrand", true, "")))
-		modify(t, a, "uid=abrand"+people, "mail", "alice.brand@corp.example")
-		both("renamed", func(s *directory.Snapshot) bool {
-			e := s.ByLogin("abrand")
-			return e != nil && e.Key == key && e.Primary == addr("alice.brand@corp.example") && s.ByLogin("alice") == nil
-		})
+	modify(t, a, "uid=alice"+people, "dirpostAlias", "a.example@corp.example", "sales.head@corp.example")
+	both("an alias more", is("sales.head@corp.example", "here"))
+	modify(t, a, "uid=alice"+people, "dirpostAlias")
+	both("no alias", is("a.example@corp.example", "nobody"))
 
-		modify(t, a, "uid=bob"+people, "dirpostEnabled", "nologin")
-		both("disabled", func(s *directory.Snapshot) bool { return s.ByLogin("bob").Login == directory.StateDisabled })
-		modify(t, a, "uid=bob"+people, "dirpostEnabled", "off")
-		both("off", func(s *directory.Snapshot) bool { return s.Resolve(addr("bob@corp.example")).Status.Code == 550 })
+	// A rename keeps the key, so the mailbox stays.
+	must(t, a.ModifyDN(ldap.NewModifyDNRequest("uid=alice"+people, "uid=abrand", true, "")))
+	modify(t, a, "uid=abrand"+people, "mail", "alice.brand@corp.example")
+	both("renamed", func(s *directory.Snapshot) bool {
+		e := s.ByLogin("abrand")
+		return e != nil && e.Key == key && e.Primary == addr("alice.brand@corp.example") && s.ByLogin("alice") == nil
+	})
 
-		must(t, a.Del(ldap.NewDelRequest("uid=carol"+people, nil)))
-		both("deleted", func(s *directory.Snapshot) bool {
-			return home(s, "carol@corp.example") == "left" && s.ByLogin("carol") == nil
-		})
+	modify(t, a, "uid=bob"+people, "dirpostEnabled", "nologin")
+	both("disabled", func(s *directory.Snapshot) bool { return s.ByLogin("bob").Login == directory.StateDisabled })
+	modify(t, a, "uid=bob"+people, "dirpostEnabled", "off")
+	both("off", func(s *directory.Snapshot) bool { return s.Resolve(addr("bob@corp.example")).Status.Code == 550 })
 
-		add := ldap.NewAddRequest("uid=new"+people, nil)
-		add.Attribute("objectClass", []string{"inetOrgPerson"})
-		add.Attribute("cn", []string{"New"})
-		add.Attribute("sn", []string{"New"})
-		add.Attribute("uid", []string{"new"})
-		add.Attribute("mail", []string{"new@corp.example"})
-		must(t, a.Add(add))
-		both("added", is("new@corp.example", "here"))
-		if u := n.live.Snapshot().ByLogin("new"); u == nil {
-			t.Error("new cannot log in")
-		}
+	must(t, a.Del(ldap.NewDelRequest("uid=carol"+people, nil)))
+	both("deleted", func(s *directory.Snapshot) bool {
+		return home(s, "carol@corp.example") == "left" && s.ByLogin("carol") == nil
+	})
 
-		// Moved out of the base of people: the same entry.
-		newKey := n.live.Snapshot().ByLogin("new").Key
-		must(t, a.ModifyDN(ldap.NewModifyDNRequest("uid=new"+people, "uid=new", true, "ou=contacts,"+s.Base)))
-		both("moved", func(s *directory.Snapshot) bool {
-			e := s.ByKey(newKey)
-			return e != nil && strings.Contains(e.DN, "ou=contacts")
-		})
+	add := ldap.NewAddRequest("uid=new"+people, nil)
+	add.Attribute("objectClass", []string{"inetOrgPerson"})
+	add.Attribute("cn", []string{"New"})
+	add.Attribute("sn", []string{"New"})
+	add.Attribute("uid", []string{"new"})
+	add.Attribute("mail", []string{"new@corp.example"})
+	must(t, a.Add(add))
+	both("added", is("new@corp.example", "here"))
+	if u := n.live.Snapshot().ByLogin("new"); u == nil {
+		t.Error("new cannot log in")
+	}
+
+	// Moved out of the base of people: the same entry.
+	newKey := n.live.Snapshot().ByLogin("new").Key
+	must(t, a.ModifyDN(ldap.NewModifyDNRequest("uid=new"+people, "uid=new", true, "ou=contacts,"+cfg.Base)))
+	both("moved", func(s *directory.Snapshot) bool {
+		e := s.ByKey(newKey)
+		return e != nil && strings.Contains(e.DN, "ou=contacts")
 	})
 }
 
@@ -251,33 +257,43 @@ func TestChanges(t *testing.T) {
 func TestOutage(t *testing.T) {
 	t.Parallel()
 	sources(t, func(t *testing.T, s *testenv.SlapdServer, cfg Config) {
-		db, h := testenv.Database(t), &hints{}
-		n := start(t, db, h, client(t, cfg))
-		n.untilComplete(t)
-		before := n.live.Snapshot().Len()
-		s.Stop()
-		away := func(s *directory.Snapshot) bool {
-			return home(s, "alice@corp.example") == "here" && home(s, "nobody@corp.example") == "unknown"
-		}
-		n.until(t, "away", away)
-		n.stop()
-
-		fresh := start(t, db, h, client(t, cfg))
-		fresh.until(t, "started from rows", func(s *directory.Snapshot) bool { return away(s) && s.Len() == before })
-		fresh.stop()
-
-		s.Start(t)
-		a := admin(t, s)
-		must(t, a.Del(ldap.NewDelRequest("uid=bob,ou=people,"+s.Base, nil)))
-		modify(t, a, "uid=wangwei,ou=people,"+s.Base, "dirpostAlias", "ww@corp.example")
-		again := start(t, db, h, client(t, cfg))
-		again.until(t, "caught up", func(s *directory.Snapshot) bool {
-			return home(s, "ww@corp.example") == "here" && home(s, "bob@corp.example") == "left"
-		})
-		if got := again.live.Snapshot().Len(); got != before {
-			t.Errorf("%d entries, want %d, with that of bob", got, before)
-		}
+		outage(t, s, func() *ldap.Conn { return admin(t, s) }, cfg)
 	})
+}
+
+// restartable is a server that goes away and comes back.
+type restartable interface {
+	Stop()
+	Start(t testing.TB)
+}
+
+func outage(t *testing.T, s restartable, admin func() *ldap.Conn, cfg Config) {
+	db, h := testenv.Database(t), &hints{}
+	n := start(t, db, h, client(t, cfg))
+	n.untilComplete(t)
+	before := n.live.Snapshot().Len()
+	s.Stop()
+	away := func(s *directory.Snapshot) bool {
+		return home(s, "alice@corp.example") == "here" && home(s, "nobody@corp.example") == "unknown"
+	}
+	n.until(t, "away", away)
+	n.stop()
+
+	fresh := start(t, db, h, client(t, cfg))
+	fresh.until(t, "started from rows", func(s *directory.Snapshot) bool { return away(s) && s.Len() == before })
+	fresh.stop()
+
+	s.Start(t)
+	a := admin()
+	must(t, a.Del(ldap.NewDelRequest("uid=bob,ou=people,"+cfg.Base, nil)))
+	modify(t, a, "uid=wangwei,ou=people,"+cfg.Base, "dirpostAlias", "ww@corp.example")
+	again := start(t, db, h, client(t, cfg))
+	again.until(t, "caught up", func(s *directory.Snapshot) bool {
+		return home(s, "ww@corp.example") == "here" && home(s, "bob@corp.example") == "left"
+	})
+	if got := again.live.Snapshot().Len(); got != before {
+		t.Errorf("%d entries, want %d, with that of bob", got, before)
+	}
 }
 
 // Without cookie and without session log the server cannot say what has gone:
@@ -285,17 +301,20 @@ func TestOutage(t *testing.T) {
 func TestVanishedWhileAway(t *testing.T) {
 	t.Parallel()
 	s := testenv.Slapd(t)
+	vanishedWhileAway(t, admin(t, s), config(t, s))
+}
+
+func vanishedWhileAway(t *testing.T, a *ldap.Conn, cfg Config) {
 	db, h := testenv.Database(t), &hints{}
-	n := start(t, db, h, client(t, config(t, s)))
+	n := start(t, db, h, client(t, cfg))
 	n.untilComplete(t)
 	n.stop()
-	a := admin(t, s)
 	for _, uid := range []string{"bob", "carol", "lina"} {
-		must(t, a.Del(ldap.NewDelRequest("uid="+uid+",ou=people,"+s.Base, nil)))
+		must(t, a.Del(ldap.NewDelRequest("uid="+uid+",ou=people,"+cfg.Base, nil)))
 	}
 	_, err := db.Exec(t.Context(), postgres.Background, "update directory_source set cookie = null")
 	must(t, err)
-	again := start(t, db, h, client(t, config(t, s)))
+	again := start(t, db, h, client(t, cfg))
 	again.until(t, "gone", func(s *directory.Snapshot) bool {
 		return home(s, "bob@corp.example") == "left" && home(s, "lina@corp.example") == "left" && home(s, "alice@corp.example") == "here"
 	})
@@ -305,12 +324,15 @@ func TestVanishedWhileAway(t *testing.T) {
 // standstill.
 func TestBadCookie(t *testing.T) {
 	t.Parallel()
-	s := testenv.Slapd(t)
+	badCookie(t, config(t, testenv.Slapd(t)), "rid=000,csn=garbage")
+}
+
+func badCookie(t *testing.T, cfg Config, garbage string) {
 	db, h := testenv.Database(t), &hints{}
-	cfg := config(t, s)
 	cfg.Follow = FollowSyncrepl
 	c := client(t, cfg)
-	cookie := append(c.Source(quiet).(*syncrepl).view(), "rid=000,csn=garbage"...)
+	must(t, c.Check(t.Context())) // the mapping is part of the view
+	cookie := append(c.Source(quiet).(*syncrepl).view(), garbage...)
 	_, err := db.Exec(t.Context(), postgres.Background, "insert into directory_source (name, cookie) values ('corp', $1)", cookie)
 	must(t, err)
 	n := start(t, db, h, c)
@@ -343,20 +365,24 @@ func TestFilterChanged(t *testing.T) {
 func TestContainerRenamed(t *testing.T) {
 	t.Parallel()
 	sources(t, func(t *testing.T, s *testenv.SlapdServer, cfg Config) {
-		a, c := admin(t, s), client(t, cfg)
-		db, h := testenv.Database(t), &hints{}
-		n := start(t, db, h, c)
-		n.untilComplete(t)
-		must(t, a.ModifyDN(ldap.NewModifyDNRequest("ou=people,"+s.Base, "ou=staff", true, "")))
-		in := func(ou string) func(s *directory.Snapshot) bool {
-			return func(s *directory.Snapshot) bool { return strings.Contains(s.ByLogin("alice").DN, ou) }
-		}
-		n.until(t, "moved", in("ou=staff"))
-		must(t, c.Verify(t.Context(), n.live.Snapshot().ByLogin("alice"), s.UserPassword))
-		n.stop()
-		must(t, a.ModifyDN(ldap.NewModifyDNRequest("ou=staff,"+s.Base, "ou=team", true, "")))
-		start(t, db, h, c).until(t, "moved while nobody looked", in("ou=team"))
+		containerRenamed(t, admin(t, s), cfg, s.UserPassword)
 	})
+}
+
+func containerRenamed(t *testing.T, a *ldap.Conn, cfg Config, password string) {
+	c := client(t, cfg)
+	db, h := testenv.Database(t), &hints{}
+	n := start(t, db, h, c)
+	n.untilComplete(t)
+	must(t, a.ModifyDN(ldap.NewModifyDNRequest("ou=people,"+cfg.Base, "ou=staff", true, "")))
+	in := func(ou string) func(s *directory.Snapshot) bool {
+		return func(s *directory.Snapshot) bool { return strings.Contains(s.ByLogin("alice").DN, ou) }
+	}
+	n.until(t, "moved", in("ou=staff"))
+	must(t, c.Verify(t.Context(), n.live.Snapshot().ByLogin("alice"), password))
+	n.stop()
+	must(t, a.ModifyDN(ldap.NewModifyDNRequest("ou=staff,"+cfg.Base, "ou=team", true, "")))
+	start(t, db, h, c).until(t, "moved while nobody looked", in("ou=team"))
 }
 
 // When the feeding node goes, another one takes over, and no change is lost or

@@ -51,7 +51,9 @@ var ownFields = map[string][]string{
 var profileOpenLDAP = &profile{
 	name: PresetOpenLDAP, title: "OpenLDAP and its like, inetOrgPerson and groupOfNames",
 	fields: map[string][]string{
-		"id":              {"entryUUID:uuid", "nsUniqueId:uuid", "ipaUniqueID:uuid"},
+		// 389 Directory Server names an entry by nsUniqueId when it tells of changes, also
+		// where there is an entryUUID, which is another one; OpenLDAP has entryUUID alone.
+		"id":              {"nsUniqueId:uuid", "entryUUID:uuid", "ipaUniqueID:uuid"},
 		"name":            {"displayName", "cn"},
 		"primary":         {"mailPrimaryAddress", "mail", "mailLocalAddress"},
 		"alias":           {"mail", "mailAlternateAddress", "mailAlternativeAddress", "mailLocalAddress"},
@@ -221,7 +223,7 @@ var profileUCS = &profile{
 var profile389DS = &profile{
 	name: Preset389DS, title: "389 Directory Server", below: profileOpenLDAP,
 	fields: map[string][]string{
-		"id":              {"entryUUID:uuid", "nsUniqueId:uuid"},
+		"id":              {"nsUniqueId:uuid", "entryUUID:uuid"},
 		"primary":         {"mail"},
 		"alias":           {"mail", "mailAlternateAddress"},
 		"login_state":     {"nsAccountLock:locked", "mailUserStatus:account-status", "inetUserStatus:account-status"},
@@ -242,7 +244,7 @@ var profileFreeIPA = &profile{
 	name: PresetFreeIPA, title: "FreeIPA", below: profileOpenLDAP,
 	marks: []mark{{"ipaObject", "2.16.840.1.113730.3.8."}},
 	fields: map[string][]string{
-		"id":          {"entryUUID:uuid", "ipaUniqueID:uuid", "nsUniqueId:uuid"},
+		"id":          {"nsUniqueId:uuid", "entryUUID:uuid", "ipaUniqueID:uuid"},
 		"primary":     {"mail"},
 		"alias":       {"mail", "mailAlternateAddress"},
 		"login":       {"uid", "krbPrincipalName"},

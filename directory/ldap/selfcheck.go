@@ -162,11 +162,14 @@ func (c *Client) askEffective(ctx context.Context, nc *conn, dn string, mapped m
 	return check, nil
 }
 
-// attributeRights reads "mail:rscwo, uid:rsc".
+// attributeRights reads "mail:rscwo, uid:rsc, mailQuota:none".
 func attributeRights(text string) map[string]string {
 	rights := map[string]string{}
 	for part := range strings.SplitSeq(text, ",") {
 		if name, r, ok := strings.Cut(strings.TrimSpace(part), ":"); ok {
+			if r == "none" { // a word, and no letters of rights
+				r = ""
+			}
 			rights[strings.ToLower(name)] = r
 		}
 	}

@@ -108,7 +108,7 @@ func TestCheckSelfAD(t *testing.T) {
 func TestAttributeRights(t *testing.T) {
 	t.Parallel()
 	r := attributeRights("mail:rscwo, Uid:rsc,  cn:none")
-	if r["mail"] != "rscwo" || r["uid"] != "rsc" || len(attributeRights("")) != 0 {
+	if r["mail"] != "rscwo" || r["uid"] != "rsc" || r["cn"] != "" || len(attributeRights("")) != 0 {
 		t.Errorf("%q", r)
 	}
 }
