@@ -45,4 +45,13 @@ func TestLMTP(t *testing.T) {
 			t.Errorf("INBOX of %s: %q", who, got)
 		}
 	}
+	if err := c.Quit(); err != nil {
+		t.Error(err)
+	}
+	s.eventually("the session has its line", func() bool {
+		return strings.Contains(s.logs.String(), "msg=\"session ended\" room=mda/lmtpd") && strings.Contains(s.logs.String(), "messages=1 refused=2")
+	})
+	if _, text := s.ask("http", "GET", "/metrics", ""); !strings.Contains(text, "dirpost_lmtpd_messages_total 1") || !strings.Contains(text, `dirpost_lmtpd_refused_total{class="5xx",verb="RCPT"} 2`) {
+		t.Error("/metrics does not count it")
+	}
 }

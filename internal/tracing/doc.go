@@ -31,6 +31,12 @@
 // A span is made of what an event says, so what is unfinished when a process is
 // killed has none. Only a whole trace is drawn into the sample or left out.
 //
+// # Bugs
+//
+// Logins by HTTP stand below a session that has no span of its own: a web session
+// has no end that somebody sees. A span that a broken-off request has brought already
+// may come twice, with the same id.
+//
 // # Security
 //
 // Attributes are those of a list: no addresses, names of people, client addresses or

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/emersion/go-smtp"
@@ -34,6 +35,10 @@ type session struct {
 	conn   *conn
 	client envelope.Client
 
+	started  time.Time
+	messages atomic.Int64 // accepted
+	refused  atomic.Int64 // commands, messages and recipients
+
 	mu    sync.Mutex // guards the rest, against Reset and Logout beside the content
 	tx    Transaction
 	utf8  bool
@@ -41,7 +46,7 @@ type session struct {
 }
 
 func (s *Server) newSession(ctx context.Context, c *smtp.Conn) *session {
-	ss := &session{srv: s, conn: c.Conn().(*conn)}
+	ss := &session{srv: s, conn: c.Conn().(*conn), started: time.Now()}
 	ss.ctx, ss.cancel = context.WithCancel(ctx)
 	ss.client = envelope.Client{Helo: c.Hostname(), Protocol: "LMTP", Session: ss.conn.session}
 	if a, local := ss.conn.addr(); !local {
@@ -162,10 +167,18 @@ func (s *session) finish(tx Transaction) {
 	s.srv.wg.Done()
 }
 
-// Logout implements smtp.Session.
+// Logout implements smtp.Session: it writes the session's one line.
 func (s *session) Logout() error {
 	s.Reset()
-	s.cancel()
+	defer s.cancel()
+	if s.srv.events == nil {
+		return nil
+	}
+	took := time.Since(s.started)
+	s.srv.events.Emit(s.ctx, event.Event{Level: slog.LevelInfo, Room: "mda/lmtpd", Msg: "session ended", Trace: s.client.Session, Attrs: []slog.Attr{
+		slog.String("session", s.client.Session), slog.String("client", s.client.Addr), slog.String("helo", s.client.Helo),
+		slog.Int64("messages", s.messages.Load()), slog.Int64("refused", s.refused.Load()), slog.Duration("delay", took),
+	}, Span: event.Span{Name: "lmtp session", Root: true, Took: took}})
 	return nil
 }
 
@@ -199,6 +212,7 @@ func (s *session) LMTPData(r io.Reader, status smtp.StatusCollector) error {
 		return s.refuse("DATA", err)
 	}
 	s.srv.count.messages.Inc()
+	s.messages.Add(1)
 	for i, rcpt := range rcpts {
 		if i < len(results) && results[i] != nil {
 			status.SetStatus(rcpt, s.refuse("DATA", results[i]))
@@ -228,6 +242,7 @@ func (s *session) refuse(verb string, err error) error {
 		level = slog.LevelError
 	}
 	s.srv.count.refuse(verb, st.Code)
+	s.refused.Add(1)
 	attrs := []slog.Attr{slog.String("session", s.client.Session), slog.String("client", s.client.Addr), slog.String("verb", verb),
 		slog.Int("code", st.Code), slog.String("dsn", st.Enhanced), slog.Any("err", err)}
 	if s.srv.events != nil {
