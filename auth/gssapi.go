@@ -99,7 +99,8 @@ func (b *Bridge) OffersNegotiate(c Conn) bool { return b.takesTickets(c) }
 // Authorization that begins with "Negotiate". c.State is the request's, c.Certificate
 // what web.Shown says of it. reply is what WWW-Authenticate of the
 // response has to say then, the proof that we are who we are; a browser may not show
-// a page without it. Errors are those of Login: the response is then 401 with
+// a page without it. Without id and err the client has to go on: the response is 401
+// with reply. Errors are those of Login: the response is then 401 with
 // "WWW-Authenticate: Negotiate" and a page that asks for a password. No other
 // request of the connection is logged in by it: the caller makes a session.
 func (b *Bridge) NegotiateHTTP(ctx context.Context, c Conn, authorization string) (id *Identity, reply string, err error) {
@@ -109,7 +110,10 @@ func (b *Bridge) NegotiateHTTP(ctx context.Context, c Conn, authorization string
 		b.emit(ctx, c, a, ErrMechanism)
 		return nil, "", ErrMechanism
 	}
-	peer, reply, err := b.parts.Tickets.Negotiate(authorization, krb5.Channel{State: c.State, Certificate: c.Certificate})
+	peer, reply, err := b.parts.Tickets.Negotiate(authorization, krb5.Channel{State: c.State, Certificate: c.Certificate, Negotiation: c.Negotiation})
+	if err == nil && peer == nil {
+		return nil, reply, nil // nothing was judged yet
+	}
 	if err == nil {
 		a.authcid = peer.String()
 		err = b.owner(ctx, a, peer)

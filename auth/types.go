@@ -13,6 +13,7 @@ import (
 	"dirpost/auth/permit"
 	"dirpost/directory"
 	"dirpost/internal/envelope"
+	"dirpost/internal/gssapi"
 
 	"golang.org/x/text/secure/precis"
 )
@@ -59,10 +60,16 @@ type Conn struct {
 	// Certificate is the one that the client was shown, for channel bindings of
 	// type tls-server-end-point (RFC 5929 §4). nil where State is.
 	Certificate *x509.Certificate
+	// Negotiation is what NegotiateHTTP knows of the connection from one request to the
+	// next; nil: one request must do.
+	Negotiation *Negotiation
 	// Device is what the client has of an earlier connection: a mark of familiarity,
 	// never a proof.
 	Device Device
 }
+
+// Negotiation is the state of SPNEGO with one client.
+type Negotiation = gssapi.Negotiation
 
 // Device is what a client has of an earlier connection.
 type Device = permit.Device

@@ -114,6 +114,9 @@ func (a *Acceptor) Offers(protocol string, c Channel) bool {
 type Channel struct {
 	State       *tls.ConnectionState
 	Certificate *x509.Certificate // that the client was shown
+	// Negotiation is what Negotiate knows of the connection from one request to the
+	// next; nil: one request must do.
+	Negotiation *gssapi.Negotiation
 }
 
 // door is what a client may ask for on a connection.
@@ -126,8 +129,9 @@ func (a *Acceptor) door(protocol string, c Channel) gssapi.Door {
 
 // Negotiate judges what an HTTP client over TLS has put into Authorization (RFC 4559
 // §4.2), such as "Negotiate YII…". reply is the value of WWW-Authenticate for the
-// response. Errors are ErrMalformed or a *[gssapi.TokenError]; the response is then
-// 401, with "Negotiate" alone.
+// response. peer is nil, and err too, as long as the client has to go on: the response
+// is then 401 with reply. Errors are ErrMalformed or a *[gssapi.TokenError]; the response
+// is then 401, with "Negotiate" alone.
 func (a *Acceptor) Negotiate(authorization string, c Channel) (peer *gssapi.Peer, reply string, err error) {
 	scheme, text, _ := strings.Cut(authorization, " ")
 	if !strings.EqualFold(scheme, "Negotiate") || len(text) > base64.StdEncoding.EncodedLen(gssapi.MaxToken) {
@@ -137,13 +141,20 @@ func (a *Acceptor) Negotiate(authorization string, c Channel) (peer *gssapi.Peer
 	if err != nil {
 		return nil, "", ErrMalformed // the cause would quote the token
 	}
-	x, err := a.gss.AcceptNegotiated(token, a.door("http", c))
+	n := c.Negotiation
+	if n == nil {
+		n = new(gssapi.Negotiation)
+	}
+	x, answer, err := a.gss.Negotiate(n, token, a.door("http", c))
 	if err != nil {
 		return nil, "", err
 	}
 	reply = "Negotiate"
-	if len(x.Reply) > 0 {
-		reply += " " + base64.StdEncoding.EncodeToString(x.Reply)
+	if len(answer) > 0 {
+		reply += " " + base64.StdEncoding.EncodeToString(answer)
+	}
+	if x == nil {
+		return nil, reply, nil
 	}
 	return &x.Peer, reply, nil
 }

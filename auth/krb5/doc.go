@@ -16,8 +16,7 @@
 // # Limits
 //
 // Of the security layers of RFC 4752 none is offered: everything is inside TLS. Keys
-// are AES (RFC 3962, RFC 8009). What a browser likes best must be Kerberos: nothing
-// is negotiated in more than one step. Delegated tickets are not read.
+// are AES (RFC 3962, RFC 8009). Delegated tickets are not read.
 //
 // # Security
 //

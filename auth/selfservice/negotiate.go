@@ -24,6 +24,10 @@ func (c *call) negotiate(to string) (handled bool, code int, alert string, err e
 		return false, http.StatusUnauthorized, "", nil
 	}
 	id, reply, err := bridge.NegotiateHTTP(c.r.Context(), c.conn, authorization)
+	if err == nil && id == nil { // the client has to go on, on this connection
+		c.w.Header().Set("WWW-Authenticate", reply)
+		return false, http.StatusUnauthorized, "", nil
+	}
 	if err == nil && (!isOwner(id) || c.s != nil && id.Person != c.s.person) {
 		err = auth.ErrCredentials
 	}

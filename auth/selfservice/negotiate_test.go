@@ -4,11 +4,15 @@ import (
 	"encoding/base64"
 	"net/http"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"dirpost/auth/krb5"
 	"dirpost/internal/gssapi"
 	"dirpost/internal/testenv"
+
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
 )
 
 // ticket gets a page with a Kerberos ticket of somebody.
@@ -91,4 +95,40 @@ func TestSingleSignOn(t *testing.T) {
 	b = c.browser()
 	b.ticket(r, "login", negotiateHeader(t, r, "alice")).want(200, "", "alice@corp.example")
 	b.get("apps").want(200, "apps", say("apps.factor"))
+}
+
+// A browser that likes Kerberos best and has not sent its ticket yet, sends it in a second
+// request on the same connection (RFC 4178 §4.2.2); on another one it means nothing.
+func TestSingleSignOnInSteps(t *testing.T) {
+	t.Parallel()
+	r := testenv.StartRealm(t, "CORP.EXAMPLE")
+	r.AddPerson(t, "alice")
+	c := newCorp(t, slapdConfig(t, testenv.Slapd(t)), func(_ *corp, s *setting) {
+		s.parts.Tickets = krb5.New(krb5.Config{Outside: true, Realms: []krb5.Realm{{Name: r.Name, Login: krb5.LoginName, Directory: "corp"}}})
+		if err := s.parts.Tickets.SetKeytab("", r.Keytab(t, "HTTP/mail.corp.example")); err != nil {
+			t.Fatal(err)
+		}
+	})
+	// NegTokenInit { mechTypes { 1.2.840.113554.1.2.2 } }
+	offer := "Negotiate " + base64.StdEncoding.EncodeToString([]byte("\x60\x1b\x06\x06\x2b\x06\x01\x05\x05\x02\xa0\x11\x30\x0f\xa0\x0d\x30\x0b\x06\x09\x2a\x86\x48\x86\xf7\x12\x01\x02\x02"))
+	ticket, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(negotiateHeader(t, r, "alice"), "Negotiate "))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// NegTokenResp { responseToken }
+	octets := cryptobyte.NewBuilder(nil)
+	octets.AddASN1(asn1.Tag(1).Constructed().ContextSpecific(), func(b *cryptobyte.Builder) {
+		b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+			b.AddASN1(asn1.Tag(2).Constructed().ContextSpecific(), func(b *cryptobyte.Builder) { b.AddASN1OctetString(ticket) })
+		})
+	})
+	step := "Negotiate " + base64.StdEncoding.EncodeToString(octets.BytesOrPanic())
+
+	b, other := c.browser(), c.browser()
+	b.ticket(r, "login", offer).want(401, "login", "Log in")
+	if h := b.head.Get("WWW-Authenticate"); h != "Negotiate oRQwEqADCgEBoQsGCSqGSIb3EgECAg==" { // accept-incomplete, Kerberos
+		t.Errorf("answered with %q", h)
+	}
+	other.ticket(r, "login", step).want(403, "login", say("login.ticket"))
+	b.ticket(r, "login", step).want(200, "", "alice@corp.example")
 }

@@ -137,7 +137,7 @@ func (s *Site) serve(w http.ResponseWriter, r *http.Request, route route) {
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	var id [8]byte
 	rand.Read(id[:])
-	c := &call{site: s, w: w, r: r, route: route, conn: auth.Conn{Protocol: "http", TLS: r.TLS != nil, State: r.TLS, Certificate: web.Shown(r), Session: hex.EncodeToString(id[:]), Device: device(r)}}
+	c := &call{site: s, w: w, r: r, route: route, conn: auth.Conn{Protocol: "http", TLS: r.TLS != nil, State: r.TLS, Certificate: web.Shown(r), Session: hex.EncodeToString(id[:]), Device: device(r), Negotiation: web.OfConn[auth.Negotiation](r)}}
 	if ap, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
 		c.conn.Client = ap.Addr().Unmap()
 	}

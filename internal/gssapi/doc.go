@@ -16,7 +16,7 @@
 //
 // RFC 4120 (Kerberos: AS, TGS and AP exchange over TCP), RFC 4121 (GSS-API
 // mechanism, version 2 tokens), RFC 3962 and RFC 8009 (AES), RFC 2743 §3.1 (token header), RFC
-// 4178 (SPNEGO, one step of it), RFC 2744 §3.11, RFC 5929 and RFC 9266 (channel
+// 4178 (SPNEGO, with Kerberos as the one mechanism), RFC 2744 §3.11, RFC 5929 and RFC 9266 (channel
 // bindings), [MS-KILE] §2.2 (reasons of a refusal), [MS-PAC] (the account in a
 // ticket), and the keytab format of MIT Kerberos, versions 1 and 2.
 //

@@ -6,6 +6,8 @@ import (
 	"crypto/x509"
 	"net"
 	"net/http"
+	"reflect"
+	"sync"
 )
 
 // shownListener gives connections that hear which certificate the client was shown,
@@ -25,6 +27,7 @@ func (l shownListener) Accept() (net.Conn, error) {
 type shownConn struct {
 	net.Conn
 	leaf *x509.Certificate // nil until the handshake
+	held sync.Map          // of OfConn, by type
 }
 
 // Present is called in the handshake, before anything is read by HTTP.
@@ -49,4 +52,16 @@ func Shown(r *http.Request) *x509.Certificate {
 		return c.leaf
 	}
 	return nil
+}
+
+// OfConn returns the value of type T that belongs to the connection of a request, for
+// protocols that need several requests on one; it is zero at first, and a new one for each
+// call on HTTP.
+func OfConn[T any](r *http.Request) *T {
+	c, ok := r.Context().Value(shownKey{}).(*shownConn)
+	if !ok {
+		return new(T)
+	}
+	v, _ := c.held.LoadOrStore(reflect.TypeFor[T](), new(T))
+	return v.(*T)
 }
