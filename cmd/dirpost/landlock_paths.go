@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -88,7 +90,9 @@ func (f *File) fileAccess(path string, h host) fileAccess {
 		files[p] = true
 		need(p)
 	}
-	if home := h.env("HOME"); filepath.IsAbs(home) && home != "/" {
+	// The home may be that of who has started us (setpriv, su without -), which we may
+	// not enter: nothing is read there then, and no rule could be made.
+	if home := h.env("HOME"); filepath.IsAbs(home) && home != "/" && h.mayEnter(home) {
 		files[filepath.Join(home, ".pgpass")] = true
 		read[filepath.Join(home, ".postgresql")] = true
 	}
@@ -99,6 +103,12 @@ func (f *File) fileAccess(path string, h host) fileAccess {
 		}
 	}
 	return a
+}
+
+// mayEnter reports whether a directory may be entered, if it is there.
+func (h host) mayEnter(dir string) bool {
+	_, err := h.resolve(filepath.Join(dir, ".pgpass"))
+	return !errors.Is(err, fs.ErrPermission)
 }
 
 // target is where a path leads, itself if nowhere else.

@@ -54,6 +54,10 @@ func TestFileAccess(t *testing.T) {
 	}, systemDirs...)...)
 	is("files", got.files, "/key.pem", "/srv/db/pass", "/var/lib/dirpost/.pgpass", "/dev/urandom")
 	is("sockets", got.sockets, "/run/dirpost", "/var/spool/postfix/dirpost")
+	closed := f.fileAccess("/srv/config/dirpost.toml", host{func(k string) string { return env[k] }, func(string) (string, error) { return "", fs.ErrPermission }})
+	if slices.Contains(closed.files, "/var/lib/dirpost/.pgpass") || slices.Contains(closed.read, "/var/lib/dirpost/.postgresql") {
+		t.Errorf("access to a home that may not be entered: %q, %q", closed.files, closed.read)
+	}
 	is("written", got.write)
 	if err := (SystemSection{Landlock: "yes"}).validate(); err == nil {
 		t.Error("landlock = \"yes\" is taken")
