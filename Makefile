@@ -17,7 +17,7 @@ BENCH       ?=
 # How long `make fuzz` spends on each target.
 FUZZTIME    ?= 20s
 
-.PHONY: all build check vet staticcheck deb rfc packages test-packages test run run-ad demo fuzz bench bench-peers bench-bare bench-go soak acceptance cover install clean help
+.PHONY: all build check vet staticcheck deb rfc packages test-packages test run run-ad demo fuzz bench bench-peers bench-bare bench-go soak acceptance first-hour cover install clean help
 .DEFAULT_GOAL := all
 
 all: check build ## check and build
@@ -101,12 +101,19 @@ bench-go: test-packages ## all Go benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem -timeout 60m ./...
 
 # Postfix and Exim start as root only; DIRPOST_ACCEPTANCE_CLIENTS=1000 make acceptance
-# for a machine without room for 10,000 clients.
+# for a machine without room for 10,000 clients. What Thunderbird shows is in
+# .cache/pictures afterwards.
 acceptance: build ## the slow suites, as root: real clients and peers at length, nodes and servers that die
 	@deploy/install-packages.sh run ad test acceptance
-	$(GO) test -race -shuffle=on -tags acceptance -run '^TestAcceptance|^TestLargeList' -timeout 60m ./cmd/dirpost
+	@mkdir -p .cache/pictures
+	DIRPOST_PICTURES=$(CURDIR)/.cache/pictures $(GO) test -race -shuffle=on -tags acceptance -run '^TestAcceptance|^TestLargeList' -timeout 60m ./cmd/dirpost
 	$(GO) test -shuffle=on -tags acceptance -run '^TestAcceptance' -timeout 30m ./directory/ldap
 	$(GO) test -count=1 -tags acceptance -run "^TestAcceptanceHostile" -timeout 10m ./cmd/dirpost
+
+first-hour: ## a Debian that has nothing becomes a company's mail server, read by Thunderbird: how long it takes, as root
+	@deploy/install-packages.sh run ad test acceptance
+	@mkdir -p .cache/pictures
+	DIRPOST_PICTURES=$(CURDIR)/.cache/pictures $(GO) test -count=1 -v -tags acceptance -run '^TestAcceptanceFirstHour$$' -timeout 30m ./cmd/dirpost
 
 # How long `make soak` goes on: make soak SOAK=12h
 SOAK        ?= 10m

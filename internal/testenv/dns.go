@@ -37,9 +37,16 @@ type DNSServer struct {
 // (RFC 1035 §5.1) with absolute names, "example.org. IN MX 10 mx.example.org.".
 func DNS(t testing.TB, records ...string) *DNSServer {
 	t.Helper()
+	return DNSAt(t, "127.0.0.1:0", records...)
+}
+
+// DNSAt is DNS at an address: with port 53, in a network of our own, for programs that
+// ask the system's servers.
+func DNSAt(t testing.TB, address string, records ...string) *DNSServer {
+	t.Helper()
 	s := &DNSServer{rcodes: map[string]int{}, secure: map[string]bool{}, answers: map[string]func(*dns.Msg, bool) [][]byte{}}
 	s.Set(t, records...)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +54,7 @@ func DNS(t testing.TB, records ...string) *DNSServer {
 	p, err := net.ListenPacket("udp", s.Addr)
 	for try := 0; err != nil && try < 20; try++ { // somebody has the UDP port
 		_ = l.Close()
-		if l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		if l, err = net.Listen("tcp", address); err != nil {
 			t.Fatal(err)
 		}
 		s.Addr = l.Addr().String()
