@@ -60,6 +60,9 @@ func keys(typ reflect.Type, prefix string) []string {
 	var all []string
 	for i := range typ.NumField() {
 		f := typ.Field(i)
+		if !f.IsExported() {
+			continue // no key
+		}
 		name, ft := prefix+f.Tag.Get("toml"), f.Type
 		switch {
 		case ft.Kind() == reflect.Slice && ft.Elem().Kind() == reflect.Struct:

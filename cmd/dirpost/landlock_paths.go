@@ -123,20 +123,16 @@ func (h host) target(path string) string {
 func (f *File) paths() []string {
 	var all []string
 	for _, s := range f.secrets() {
-		if p, ok := strings.CutPrefix(s.String(), "file:"); ok {
-			all = append(all, p)
-		}
+		all = append(all, s.file())
 	}
 	for _, name := range f.names() {
-		all = append(all, f.Directory[name].CA)
+		all = append(all, f.Directory[name].CA, f.Directory[name].Keytab.file())
 	}
 	for _, c := range f.TLS.Certificate {
 		all = append(all, c.Chain, c.Key)
 	}
 	all = append(all, f.ACME.CA, f.Telemetry.CA, f.Auth.Page.Countries)
-	if p, ok := strings.CutPrefix(f.Telemetry.Headers.String(), "file:"); ok { // of lines, not of one secret
-		all = append(all, p)
-	}
+	all = append(all, f.Telemetry.Headers.file()) // of lines, not of one secret
 	for _, o := range f.Auth.OAuth {
 		all = append(all, o.CA)
 		all = append(all, absolute(o.Discovery, o.Keys)...)
@@ -144,6 +140,14 @@ func (f *File) paths() []string {
 	all = append(all, f.Auth.Certificates.CA...)
 	all = append(all, f.Auth.Certificates.Intermediate...)
 	return append(all, absolute(f.Auth.Certificates.CRL...)...)
+}
+
+// file is the path that a reference names, "" if it names none.
+func (s Secret) file() string {
+	if p, ok := strings.CutPrefix(s.String(), "file:"); ok {
+		return p
+	}
+	return ""
 }
 
 // absolute are those of values that are paths, not URLs.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -61,6 +62,35 @@ func TestFileAccess(t *testing.T) {
 	is("written", got.write)
 	if err := (SystemSection{Landlock: "yes"}).validate(); err == nil {
 		t.Error("landlock = \"yes\" is taken")
+	}
+}
+
+// TestFileAccessIsComplete: whatever file a key of the configuration names, a confined
+// node can read it, or make its socket there.
+func TestFileAccessIsComplete(t *testing.T) {
+	t.Parallel()
+	var dirs []string
+	all := regexp.MustCompile(`(?m)^#([a-z_]+ = |\[\[)`).ReplaceAllString(exampleTOML, "$1")
+	all = regexp.MustCompile(`(?m)^urls = .*\n`).ReplaceAllString(all, "")                                // discover stands for it
+	all += "\n[directory.branch]\nurls = [\"ldaps://branch.example\"]\nbase = \"dc=branch,dc=example\"\n" // which directories names
+	all = regexp.MustCompile(`(?m)^([a-z_]+ = .*?)"(file:)?/[^"]*"`).ReplaceAllStringFunc(all, func(line string) string {
+		key, _, _ := strings.Cut(line, " =")
+		dir := fmt.Sprintf("/srv/%d-%s", len(dirs), key)
+		dirs = append(dirs, dir)
+		return regexp.MustCompile(`"(file:)?/[^"]*"`).ReplaceAllString(line, `"${1}`+dir+`/file"`)
+	})
+	if len(dirs) < 15 {
+		t.Fatalf("the example names %d files only: %q", len(dirs), dirs)
+	}
+	f, err := parseConfig([]byte(all))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := f.fileAccess("/etc/dirpost/dirpost.toml", host{func(string) string { return "" }, func(string) (string, error) { return "", fs.ErrNotExist }})
+	for _, dir := range dirs {
+		if !slices.Contains(a.read, dir) && !slices.Contains(a.sockets, dir) {
+			t.Errorf("a confined node can do nothing in %s, which a key names", dir)
+		}
 	}
 }
 
