@@ -137,6 +137,7 @@ func TestJoinCommand(t *testing.T) {
 	contains(t, s.join(0, "", "trust"), fingerprint, "They are not trusted: 'dirpost join trust --yes' does.")
 	contains(t, s.join(0, "", "trust", "--yes"), fingerprint, "They are trusted from now on")
 	contains(t, s.join(0, "", "status"), "trusts", fingerprint)
+	setupTrusts(t, ad, fingerprint)
 
 	contains(t, s.join(0, ad.AdminPassword+"\n", "leave"), "The keys are forgotten.")
 	contains(t, s.join(1, "", "status"), "not joined")

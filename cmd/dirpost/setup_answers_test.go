@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -255,20 +256,46 @@ func TestSetupACME(t *testing.T) {
 	}
 }
 
+// joinAnswers are those for the domain of ad, which the DNS names.
+func (s *setUp) joinAnswers(ad *testenv.ADServer, computer string) {
+	s.dns.Set(s.t, "mail.corp.example. IN A 127.0.0.1", "_ldap._tcp.dc._msdcs.corp.example. IN SRV 0 100 389 dc1.corp.example.", "dc1.corp.example. IN A "+ad.Address)
+	for k := range s.answers {
+		if strings.HasPrefix(k, "directory.") {
+			delete(s.answers, k)
+		}
+	}
+	s.answers["directory.kind"], s.answers["directory.domain"], s.answers["directory.computer"] = `"join"`, `"corp.example"`, strconv.Quote(computer)
+	// Services of the account have the name of the host.
+	host := strings.ToLower(computer) + ".corp.example"
+	s.answers["host"] = strconv.Quote(host)
+	s.cert = testenv.Certificate(s.t, "localhost", host)
+	s.answers["certificate.chain"], s.answers["certificate.key"] = strconv.Quote(s.cert.CertFile), strconv.Quote(s.cert.KeyFile)
+	s.answers["directory.admin_password"] = strconv.Quote("file:" + s.secret("admin", ad.AdminPassword))
+}
+
+// setupTrusts: the authorities that a domain names are shown, and trusted if that is
+// the answer.
+func setupTrusts(t *testing.T, ad *testenv.ADServer, fingerprint string) {
+	t.Helper()
+	s := newSetUp(t)
+	s.joinAnswers(ad, "TRUST")
+	_, errs := s.setup(1, "--answers", s.answersFile())
+	contains(t, errs, "it can be read, but nobody could log in: ")
+	s.answers["directory.trust"] = "true"
+	out, _ := s.setup(0, "--answers", s.answersFile())
+	contains(t, out, fingerprint, "the certificate authorities of the domain are trusted")
+	contains(t, s.join(0, "", "status"), "trusts", fingerprint)
+	contains(t, s.join(0, ad.AdminPassword+"\n", "leave"), "The keys are forgotten.")
+}
+
 // TestSetupJoins: a domain of Active Directory that the DNS names is looked at as its
 // administrator, joined, and serves; run again it is a member already.
 func TestSetupJoins(t *testing.T) {
 	t.Parallel()
 	ad := testenv.AD(t)
 	s := newSetUp(t)
-	s.dns.Set(t, "mail.corp.example. IN A 127.0.0.1", "_ldap._tcp.dc._msdcs.corp.example. IN SRV 0 100 389 dc1.corp.example.", "dc1.corp.example. IN A "+ad.Address)
-	for k := range s.answers {
-		if strings.HasPrefix(k, "directory.") {
-			delete(s.answers, k)
-		}
-	}
-	s.answers["directory.kind"], s.answers["directory.domain"], s.answers["directory.computer"] = `"join"`, `"corp.example"`, `"SETUP"`
-	s.answers["directory.admin_password"] = fmt.Sprintf("%q", "file:"+s.secret("admin", "wrong"))
+	s.joinAnswers(ad, "SETUP")
+	s.secret("admin", "wrong")
 	_, errs := s.setup(1, "--answers", s.answersFile())
 	contains(t, errs, "the password of Administrator@CORP.EXAMPLE is wrong")
 	s.secret("admin", ad.AdminPassword)

@@ -221,7 +221,7 @@ func (c *ownCluster) make(ctx context.Context) error {
 		c.exists = true
 	}
 	if !child.OwnsPIDFile(filepath.Join(c.data(), "postmaster.pid"), c.dir) {
-		if _, err := c.pgctl("--log="+filepath.Join(c.dir, "log"), "--wait", "--silent", "--timeout=60", "start").Output(ctx); err != nil {
+		if _, err := c.pgctl("--log="+filepath.Join(c.dir, "log"), "--wait", "--silent", "--timeout=300", "start").Output(ctx); err != nil {
 			return fmt.Errorf("%w: see %s", err, filepath.Join(c.dir, "log"))
 		}
 	}
@@ -265,4 +265,4 @@ func (c *ownCluster) init(ctx context.Context) error {
 }
 
 // madeWithin is how long a cluster takes to be made, at most.
-const madeWithin = 3 * time.Minute
+const madeWithin = 10 * time.Minute

@@ -247,9 +247,8 @@ func TestSetupJoinDialogue(t *testing.T) {
 	for _, password := range []string{"wrong", ad.AdminPassword} {
 		lines = append(lines, setupLine{"Join a domain", enter}, setupLine{"Domain to join", enter}, setupLine{"Who may make", enter}, setupLine{"Password of Administrator", password})
 	}
-	lines = append(lines, setupLine{"Join a domain", enter}, setupLine{"Domain to join", enter}, setupLine{"File with the authority", ca}, setupLine{"Who may make", enter}, setupLine{"Password of Administrator", ad.AdminPassword})
 	lines = append(lines, setupLine{"A database of its own", enter}, setupLine{"Networks that are inside", "all"}, setupLine{"Certificate from", "csr"})
-	got := s.talk(0, lines, append(s.hostFlags(), "--dry-run")...)
+	got := s.talk(0, lines, append(s.hostFlags(), "--dry-run", "--directory-ca", ca)...)
 	// Other tests have people and computers of their own in the domain.
 	text := regexp.MustCompile(`\d+ entries, \d+ people`).ReplaceAllString(s.normal(got), "N entries, N people")
 	text = regexp.MustCompile(`(?s)\ncorp.example: .*\nThis would be done`).ReplaceAllString(text, "\n…\n\nThis would be done")
