@@ -223,8 +223,14 @@ func isJudged(err error, p protection) bool {
 const kdcUnknownService = 7
 
 // isElsewhere reports whether a server has answered that it cannot now, and has
-// judged nothing (RFC 4511 §A.1): another may.
+// judged nothing (RFC 4511 §A.1): another may. A read-only domain controller says so of
+// a password that it does not have, when it reaches no other.
 func isElsewhere(err error) bool {
+	var le *ldap.Error
+	if errors.As(err, &le) && le.ResultCode == ldap.LDAPResultInvalidCredentials {
+		reason, _ := adReason(le.Error())
+		return reason == 0
+	}
 	return ldap.IsErrorAnyOf(err, ldap.LDAPResultBusy, ldap.LDAPResultUnavailable, ldap.LDAPResultOperationsError, ldap.LDAPResultOther)
 }
 

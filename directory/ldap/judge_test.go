@@ -102,3 +102,23 @@ func TestNotice(t *testing.T) {
 		}
 	}
 }
+
+// TestIsElsewhere: a server that cannot judge says nothing about who asks, and the next
+// one is asked.
+func TestIsElsewhere(t *testing.T) {
+	t.Parallel()
+	refused := func(data string) error {
+		return ldap.NewError(ldap.LDAPResultInvalidCredentials, errors.New("80090308: LdapErr: DSID-0C0903A9, comment: AcceptSecurityContext error, data "+data+", v1db1"))
+	}
+	for _, tt := range []struct {
+		err  error
+		want bool
+	}{
+		{nil, false}, {refused("52e"), false}, {refused("775"), false}, {refused("51f"), true},
+		{ldap.NewError(ldap.LDAPResultInvalidCredentials, errors.New("")), false}, {ldap.NewError(ldap.LDAPResultBusy, errors.New("")), true},
+	} {
+		if got := isElsewhere(tt.err); got != tt.want || tt.err != nil && isJudged(tt.err, byTLS) == tt.want {
+			t.Errorf("%v: %t, judged %t", tt.err, got, isJudged(tt.err, byTLS))
+		}
+	}
+}

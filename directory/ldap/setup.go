@@ -101,6 +101,9 @@ func (c Config) bindError(err error) error {
 	if !errors.As(err, &le) {
 		return fmt.Errorf("bind to directory %q as %s: %w", c.Name, c.BindDN, err)
 	}
+	if isElsewhere(err) && le.ResultCode == ldap.LDAPResultInvalidCredentials {
+		return fmt.Errorf("bind to directory %q as %s: the server cannot judge the password now; a read-only domain controller needs one that is not: %w", c.Name, c.BindDN, err)
+	}
 	switch le.ResultCode {
 	case ldap.LDAPResultInvalidCredentials, ldap.LDAPResultInappropriateAuthentication:
 		if reason, _ := adReason(le.Error()); reason != directory.ReasonPassword {

@@ -64,6 +64,10 @@ type SambaConfig struct {
 	// full name -> address. With them it speaks to others and has RPC, DNS,
 	// replication and a process per service. That needs the package libnss-wrapper.
 	Peers map[string]string
+	// Site and ReadOnly are of a controller that joins: its site, "" for the one that
+	// a domain begins with, and whether it takes no changes.
+	Site     string
+	ReadOnly bool
 	// SchemaUpdates lets administrators add to the schema.
 	SchemaUpdates bool
 	// KDCs are the addresses of those who give it tickets, by realm.
@@ -154,12 +158,35 @@ func (cfg SambaConfig) Join(ctx context.Context, primary string) error {
 	if err := cfg.Configure(); err != nil {
 		return err
 	}
-	err := cfg.Tool(ctx, "domain", "join", strings.ToLower(cfg.Realm), "DC", "-U", "Administrator", "--password="+cfg.AdminPassword,
-		"--server="+primary, "--dns-backend=SAMBA_INTERNAL", "--option=interfaces = "+cfg.Address+"/8")
-	if err != nil {
-		return fmt.Errorf("join as a domain controller: %w", err)
+	role := "DC"
+	if cfg.ReadOnly {
+		role = "RODC"
+	}
+	args := []string{"domain", "join", strings.ToLower(cfg.Realm), role, "-U", "Administrator", "--password=" + cfg.AdminPassword,
+		"--server=" + primary, "--dns-backend=SAMBA_INTERNAL", "--option=interfaces = " + cfg.Address + "/8"}
+	if cfg.Site != "" {
+		args = append(args, "--site="+cfg.Site)
+	}
+	if err := cfg.Tool(ctx, args...); err != nil {
+		return fmt.Errorf("join as a domain controller (%s): %w", role, err)
+	}
+	if cfg.ReadOnly {
+		return nil // its names are in its account, which it may not change
 	}
 	return cfg.registerNames(ctx)
+}
+
+// AddSite makes a site in the database in cfg.Dir, with the addresses of a subnet, such
+// as 192.0.2.0/24.
+func (cfg SambaConfig) AddSite(ctx context.Context, site, subnet string) error {
+	database := []string{"-H", filepath.Join(cfg.Dir, "private", "sam.ldb")}
+	if err := cfg.Tool(ctx, append([]string{"sites", "create", site}, database...)...); err != nil {
+		return fmt.Errorf("make the site %s: %w", site, err)
+	}
+	if err := cfg.Tool(ctx, append([]string{"sites", "subnet", "create", subnet, site}, database...)...); err != nil {
+		return fmt.Errorf("make the subnet %s: %w", subnet, err)
+	}
+	return nil
 }
 
 // Replicate has the controller to take what the controller from has of a naming
