@@ -68,7 +68,10 @@ func blocksOf(page, text string) (all []docBlock) {
 }
 
 // docPrograms are the programs that pages tell to run.
-var docPrograms = regexp.MustCompile(`^(?:sudo (?:-u \S+ )?)?(dirpost|apt|apt-get|certbot|createdb|curl|dsacls|export|htpasswd|install|journalctl|kadmin:|kinit|klist|ldapmodify|ldappasswd|ldapsearch|ldbmodify|make|openssl|pg_basebackup|postconf|postfix|printf|psql|samba-tool|Set-[A-Z]\w+|slapadd|slapcat|swaks|systemctl|test|thunderbird|useradd) `)
+var docPrograms = regexp.MustCompile(`^(?:sudo (?:-u \S+ )?)?(\./\S+|\$EDITOR|cd|cp|chgrp|chmod|chown|docker|helm|kubectl|mkdir|podman|dirpost|apt|apt-get|certbot|createdb|curl|dsacls|export|htpasswd|install|journalctl|kadmin:|kinit|klist|ldapmodify|ldappasswd|ldapsearch|ldbmodify|make|openssl|pg_basebackup|postconf|postfix|printf|psql|samba-tool|Set-[A-Z]\w+|slapadd|slapcat|swaks|systemctl|test|thunderbird|useradd) `)
+
+// docSQL finds statements for the database.
+var docSQL = regexp.MustCompile(`^(?:grant|alter system|select) .*;$`)
 
 // A docCommand is one command that a page tells to run.
 type docCommand struct {
@@ -88,7 +91,7 @@ func commandsOf(blocks []docBlock) (all []docCommand) {
 		lines := strings.Split(b.text, "\n")
 		for i := 0; i < len(lines); i++ {
 			text, ok := strings.CutPrefix(lines[i], "$ ")
-			if prompt && !ok || !docPrograms.MatchString(text+" ") && b.lang != "sh" || strings.TrimSpace(text) == "" {
+			if prompt && !ok || !docPrograms.MatchString(text+" ") && !docSQL.MatchString(text) && b.lang != "sh" || strings.TrimSpace(text) == "" {
 				continue
 			}
 			c := docCommand{page: b.page, line: b.line + i, text: withoutComment(text)}

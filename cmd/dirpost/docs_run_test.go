@@ -38,6 +38,15 @@ var notRunHere = []struct{ begins, why, test string }{
 	{"systemctl", "wants systemd", ""},
 	{"install -d -o dirpost", "wants the accounts of two packages", "TestAcceptanceAuthSocket"},
 	{"swaks", "asks for the password at a terminal", "TestAcceptanceAuthSocket"},
+	{"docker build", "wants Docker", "TestImage"},
+	{"docker compose", "wants Docker", "TestCompose"},
+	{"cd deploy/container", "is for the lines below it", ""},
+	{"mkdir tls", "wants a certificate", "TestCompose"},
+	{"mkdir -p secrets", "asks for the password at a terminal", "TestComposeSecrets"},
+	{"sudo ./secrets.sh", "writes into the sources", "TestComposeSecrets"},
+	{"$EDITOR", "is somebody's work", ""},
+	{"kubectl", "wants a cluster", "TestChart"},
+	{"helm install", "wants a cluster", "TestChart"},
 	{"kadmin:", "is typed into MIT's administration of a KDC", ""},
 	{"dsacls", "Windows", ""},
 	{"Set-ADUser", "Windows", ""},
@@ -317,6 +326,9 @@ var queueID = regexp.MustCompile(`\b(ID|0v5x2k8w3m1pq|72mjbnp265kqk)\b`)
 
 // here is a command with the names that hold here.
 func (d *docRunner) here(text string) string {
+	if docSQL.MatchString(text) {
+		return d.sql(text)
+	}
 	if strings.HasPrefix(text, "sudo -u postgres") {
 		return strings.ReplaceAll(text, "dirpost", fmt.Sprintf("docs%d_dirpost", os.Getpid()))
 	}
@@ -334,6 +346,19 @@ func (d *docRunner) here(text string) string {
 		"192.0.2.53", d.dns.Addr, "2026-11-24T09:30", time.Now().Format("2006-01-02T15:04"), "/etc/dirpost/", filepath.Join(d.dir, "etc")+"/",
 		"dirpost.toml", filepath.Base(d.config),
 	).Replace(text)
+}
+
+// sql is the command that has a statement run by who owns the database, and leaves the
+// server as it was: other tests use it.
+func (d *docRunner) sql(statement string) string {
+	switch {
+	case strings.HasPrefix(statement, "grant "):
+		return "psql -c 'begin' -c \"" + statement + "\" -c 'rollback'"
+	case strings.HasPrefix(statement, "alter system set "):
+		name := strings.Fields(statement)[3]
+		return "psql -c \"" + statement + "\" -c 'alter system reset " + name + "'"
+	}
+	return "psql -c \"" + statement + "\""
 }
 
 // waiting returns the queue id of a new message that the next hop does not take now.
