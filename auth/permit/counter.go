@@ -99,6 +99,8 @@ const (
 	maxRefused   = 1 << 17
 	maxFamiliar  = 1 << 18
 	maxExhausted = 1 << 16
+	// setGrain is how fine directories tell when a password was set, and some clock skew.
+	setGrain = 5 * time.Second
 	// exhaustedFor is how long a node does not ask again whether there are permits.
 	exhaustedFor = 5 * time.Second
 	// familiarFor is how long it does not ask again whether somebody is at home, nor
@@ -151,6 +153,7 @@ type Permit struct {
 // sums are what is made of the secrets of a login.
 type sums struct {
 	refusal, password sum
+	quick             sum // refusal as far as it is known without asking the directory
 	account           int64
 }
 
@@ -199,6 +202,7 @@ func (c *Counter) sums(l *Login) sums {
 		s.account = k.account(directory.FoldLogin(l.Name))
 	} else {
 		s.refusal = k.refusal(l.Entry, l.Password)
+		s.quick = s.refusal
 	}
 	return s
 }
@@ -275,6 +279,12 @@ func (c *Counter) take(ctx context.Context, p *Permit, marks []sum) error {
 	}
 	if lockout.Locked {
 		return c.refuse(p, ReasonLocked)
+	}
+	if set := lockout.PasswordSet; !set.IsZero() && c.now().Sub(set) > setGrain {
+		p.sums.refusal = c.keys[0].refusalSince(p.l.Entry, set, p.l.Password)
+		if c.refused.has(p.sums.refusal, c.now()) {
+			return c.refuse(p, ReasonRepeated)
+		}
 	}
 	p.limits = c.cfg.limitsFor(*lockout)
 	if !p.limits.counted {

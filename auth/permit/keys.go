@@ -8,6 +8,7 @@ import (
 	"hash"
 	"net/netip"
 	"sync"
+	"time"
 
 	"dirpost/directory"
 )
@@ -57,6 +58,15 @@ func (k *keyed) refusal(e *directory.Entry, password string) sum {
 	var at [8]byte
 	binary.BigEndian.PutUint64(at[:], uint64(e.Modified.UnixNano()))
 	return k.of("refused", string(e.Key), string(at[:]), password)
+}
+
+// refusalSince is the sum of a password of a person, as long as the password of that
+// person is the one that was set at a time. Unlike refusal it outlives what a directory
+// writes into the entry when a password was wrong.
+func (k *keyed) refusalSince(e *directory.Entry, set time.Time, password string) sum {
+	var at [8]byte
+	binary.BigEndian.PutUint64(at[:], uint64(set.UnixNano()))
+	return k.of("refused since", string(e.Key), string(at[:]), password)
 }
 
 // password is the sum of a password, whoever's.

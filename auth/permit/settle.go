@@ -60,6 +60,7 @@ func (p *Permit) settle(v Verdict) {
 	}
 	if v == Wrong {
 		c.refused.add(p.sums.refusal, c.now().Add(c.cfg.Refused))
+		c.refused.add(p.sums.quick, c.now().Add(c.cfg.Refused))
 	}
 	if v == Right && p.Familiar {
 		c.tally.home()

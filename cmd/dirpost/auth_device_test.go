@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"dirpost/internal/child"
 	"dirpost/internal/testenv"
 
 	"github.com/emersion/go-imap/v2/imapclient"
@@ -83,6 +84,36 @@ func TestDeviceClients(t *testing.T) {
 	<-session.Closed()
 	if err := from("127.45.1.1", s.slapd.UserPassword, laptop); err == nil {
 		t.Error("the laptop is known after all sessions were ended")
+	}
+}
+
+// TestRepeatedPassword: a program with an old password takes one permit, though OpenLDAP
+// writes into the entry that it was wrong.
+func TestRepeatedPassword(t *testing.T) {
+	t.Parallel()
+	hash, err := child.SSHA("the new one")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newSystemIn(t, databaseURL(t), "", testenv.SlapdPolicy(t, "cn=locking,dc=corp,dc=example", strings.Replace(lockingLDIF, "pwdMaxFailure: 3", "pwdMaxFailure: 5", 1)+
+		"\ndn: uid=phone,ou=people,dc=corp,dc=example\nobjectClass: inetOrgPerson\nuid: phone\ncn: phone\nsn: phone\nmail: phone@corp.example\nuserPassword: "+hash+"\npwdChangedTime: 20200101000000Z\n"))
+	s.confirm()
+	s.start()
+	before := s.node.live.Snapshot().ByLogin("phone").Modified
+	s.slapd.UserPassword = "last year's"
+	s.eventually("it is refused after the entry has changed", func() bool {
+		changed := s.node.live.Snapshot().ByLogin("phone").Modified.After(before)
+		if _, err := s.tryLogin("phone"); err == nil {
+			t.Fatal("it lets in")
+		}
+		return changed
+	})
+	if log := s.logs.String(); strings.Contains(log, "reason=no-permit") || strings.Count(log, "reason=password ") != 1 || !strings.Contains(log, "reason=repeated") {
+		t.Error("the old password was judged more than once")
+	}
+	s.slapd.UserPassword = "the new one"
+	if _, err := s.tryLogin("phone"); err != nil {
+		t.Errorf("the new one: %v", err)
 	}
 }
 
