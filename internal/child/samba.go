@@ -64,6 +64,9 @@ type SambaConfig struct {
 	// full name -> address. With them it speaks to others and has RPC, DNS,
 	// replication and a process per service. That needs the package libnss-wrapper.
 	Peers map[string]string
+	// Files gives it SMB too, by which tools of administrators speak to it. It needs
+	// Peers.
+	Files bool
 	// Site and ReadOnly are of a controller that joins: its site, "" for the one that
 	// a domain begins with, and whether it takes no changes.
 	Site     string
@@ -85,9 +88,17 @@ func (cfg SambaConfig) env() []string {
 	if len(cfg.Peers) == 0 {
 		return throwAway
 	}
-	return append([]string{
+	env := append([]string{
 		"LD_PRELOAD=" + nssWrapper(), "NSS_WRAPPER_HOSTS=" + cfg.hosts(), "KRB5_CONFIG=" + cfg.krb5(),
 	}, throwAway...)
+	if cfg.Files {
+		// smbd asks winbindd who a user is at the path that it was built with, and
+		// refuses all sessions (NT_STATUS_INTERNAL_ERROR) when nobody answers there;
+		// at another one only where the wrapper has the users and groups too.
+		env = append(env, "NSS_WRAPPER_PASSWD=/etc/passwd", "NSS_WRAPPER_GROUP=/etc/group",
+			"SELFTEST_WINBINDD_SOCKET_DIR="+filepath.Join(cfg.Dir, "run", "winbindd"))
+	}
+	return env
 }
 
 func (cfg SambaConfig) hosts() string { return filepath.Join(cfg.Dir, "etc", "hosts") }
@@ -189,6 +200,16 @@ func (cfg SambaConfig) AddSite(ctx context.Context, site, subnet string) error {
 	return nil
 }
 
+// Trust has the domain trust another one, and that one it, by the tool of administrators.
+// Both are running, with Files.
+func (cfg SambaConfig) Trust(ctx context.Context, other SambaConfig) error {
+	// Whether the trust works is asked of the winbindd of both, which find each other
+	// by the DNS.
+	return cfg.Tool(ctx, "domain", "trust", "create", other.Realm, "--type=external", "--direction=both", "--skip-validation",
+		"--ipaddress="+other.Address, "-U", other.Domain+`\Administrator`, "--password="+other.AdminPassword,
+		"--local-dc-ipaddress="+cfg.Address, "--local-dc-username="+cfg.Domain+`\Administrator`, "--local-dc-password="+cfg.AdminPassword)
+}
+
 // Replicate has the controller to take what the controller from has of a naming
 // context, and returns when it has it. Both are full names and must be running.
 func (cfg SambaConfig) Replicate(ctx context.Context, to, from, context string) error {
@@ -244,6 +265,9 @@ func (cfg SambaConfig) Configure() error {
 func (cfg SambaConfig) services() string {
 	if len(cfg.Peers) == 0 {
 		return "ldap, cldap, kdc"
+	}
+	if cfg.Files {
+		return "ldap, cldap, kdc, rpc, dns, drepl, kcc, s3fs, winbindd"
 	}
 	return "ldap, cldap, kdc, rpc, dns, drepl, kcc"
 }
