@@ -155,7 +155,13 @@ func checkCommand(text string, inline bool) error {
 		return err
 	}
 	if err := c.ParseFlags(rest); err != nil {
-		return err
+		// Running text may speak of a flag without its value, at the end.
+		if !inline || !strings.Contains(err.Error(), "needs an argument") {
+			return err
+		}
+		if err := c.ParseFlags(rest[:len(rest)-1]); err != nil {
+			return err
+		}
 	}
 	args := c.Flags().Args()
 	if inline && (len(args) == 0 || args[0] == "…") {
