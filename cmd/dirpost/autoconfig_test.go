@@ -129,9 +129,10 @@ func TestAutoconfigLogins(t *testing.T) {
 		}
 		return text + "\n"
 	}
-	// The address of heidi is a login name of somebody else, too; the alias of ivan is
-	// the login name of judy.
+	// The addresses of heidi and kim are login names of somebody else, too, and kim has a
+	// name like a userPrincipalName; the alias of ivan is the login name of judy.
 	people := "\n" + person("heidi", "heidi@corp.example", "") + person("heidi@corp.example", "heidi.old@corp.example", "") +
+		strings.TrimSuffix(person("kim", "kim@corp.example", ""), "\n") + "uid: kim@ad.corp.example\n\n" + person("kim@corp.example", "kim.old@corp.example", "") +
 		person("ivan", "ivan@corp.example", "judy@elsewhere.corp.example") + person("judy@elsewhere.corp.example", "judy@corp.example", "")
 	issuer := testenv.NewIssuer(t)
 	s := newSystemIn(t, databaseURL(t), "", testenv.SlapdWith(t, "", people))
@@ -157,7 +158,7 @@ oauth = [{ issuer = %q, audience = ["dirpost"], ca = %q }]
 		return text
 	}
 	for address, want := range map[string]string{
-		"alice@corp.example": "alice@corp.example", "a.example@corp.example": "alice@corp.example", "HEIDI@corp.example": "heidi",
+		"alice@corp.example": "alice@corp.example", "a.example@corp.example": "alice@corp.example", "HEIDI@corp.example": "heidi", "kim@corp.example": "kim@ad.corp.example",
 		"judy@elsewhere.corp.example": "ivan@corp.example", "judy@corp.example": "judy@corp.example",
 	} {
 		text := ask(address)
