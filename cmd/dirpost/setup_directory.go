@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/url"
 	"os"
 	"slices"
@@ -329,11 +330,11 @@ func (s *setup) reportPeople() {
 	shown := map[string]int{}
 	for _, f := range s.result.Findings {
 		if shown[f.What]++; shown[f.What] <= maxShown {
-			s.note("%s: %s: %s", f.What, f.Of, f.Text)
+			s.note("%s", strings.Join(slices.DeleteFunc([]string{f.What, f.Of, f.Text}, func(part string) bool { return part == "" }), ": "))
 		}
 	}
-	for what, n := range shown {
-		if n > maxShown {
+	for _, what := range slices.Sorted(maps.Keys(shown)) {
+		if n := shown[what]; n > maxShown {
 			fmt.Fprintf(s.say, "  … and %d more of %q: 'dirpost directory check' lists all\n", n-maxShown, what)
 		}
 	}
