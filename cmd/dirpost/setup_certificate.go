@@ -42,7 +42,8 @@ func (s *setup) tryCertificate(ctx context.Context) error {
 // tryFiles looks at a certificate and its key.
 func (s *setup) tryFiles(ctx context.Context) error {
 	c := &s.a.Certificate
-	for key, path := range map[string]string{"certificate.chain": c.Chain, "certificate.key": c.Key} {
+	for _, file := range [][2]string{{"certificate.chain", c.Chain}, {"certificate.key", c.Key}} {
+		key, path := file[0], file[1]
 		if path == "" {
 			return fmt.Errorf("%s: missing: a file in PEM, or --%s", key, strings.ReplaceAll(key, ".", "-"))
 		}
