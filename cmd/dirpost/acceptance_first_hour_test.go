@@ -41,7 +41,7 @@ func TestAcceptanceFirstHour(t *testing.T) {
 		firstHour(t, root, os.Getenv(firstHourDirectory))
 		return
 	}
-	root := debian(t)
+	root := debian(t, "systemd", "procps")
 	likeHere(t, root)
 	output(t, "make", "-C", "../..", "deb", "VERSION=1.0")
 	output(t, "sh", "-euc", `cp ../../dist/dirpost_1.0_*.deb "$0/root/dirpost.deb"`, root)

@@ -14,7 +14,7 @@ import (
 // removed, purged. No service manager runs there; what it will do with the units is
 // asked of its own checks.
 func TestAcceptancePackage(t *testing.T) {
-	root := debian(t)
+	root := debian(t, "systemd", "procps")
 	build := func(version string) {
 		t.Helper()
 		output(t, "make", "-C", "../..", "deb", "VERSION="+version)
@@ -72,13 +72,13 @@ func TestAcceptancePackage(t *testing.T) {
 	expect("cat /etc/dirpost/sealing.key", strings.TrimSpace(key))
 }
 
-// debian makes a root of this machine's Debian, with the programs of systemd in it.
-func debian(t *testing.T) string {
+// debian makes a root of this machine's Debian, with some packages in it.
+func debian(t *testing.T, packages ...string) string {
 	t.Helper()
 	root := t.TempDir()
 	suite := strings.TrimSpace(output(t, "sh", "-c", `. /etc/os-release; echo "$VERSION_CODENAME"`))
 	mirror, _, _ := strings.Cut(output(t, "apt-get", "indextargets", "--format", "$(SITE)", "Created-By: Packages"), "\n")
-	output(t, "debootstrap", "--variant=minbase", "--include=systemd,procps", suite, root, mirror)
+	output(t, "debootstrap", "--variant=minbase", "--include="+strings.Join(packages, ","), suite, root, mirror)
 	return root
 }
 
