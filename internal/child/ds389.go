@@ -209,13 +209,7 @@ func (s *DS389) ready(ctx context.Context) error {
 		if port == s.cfg.TLSPort {
 			continue
 		}
-		if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
-			return err
-		}
-		if _, err := c.Write(anonymousBind); err != nil {
-			return err
-		}
-		if _, err := c.Read(make([]byte, 64)); err != nil {
+		if err := bindAnonymously(c); err != nil {
 			return err
 		}
 	}

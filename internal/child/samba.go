@@ -446,13 +446,7 @@ func (s *Samba) ready(ctx context.Context) error {
 		if port != "389" {
 			continue
 		}
-		if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
-			return err
-		}
-		if _, err := c.Write(anonymousBind); err != nil {
-			return err
-		}
-		if _, err := c.Read(make([]byte, 64)); err != nil {
+		if err := bindAnonymously(c); err != nil {
 			return err
 		}
 	}

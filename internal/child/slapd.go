@@ -242,10 +242,24 @@ func (s *Slapd) ready(ctx context.Context) error {
 			return err
 		}
 	}
+	return exchangeBind(c)
+}
+
+// bindAnonymously binds on c and waits ten seconds at most for an answer, whatever it
+// says: a server that answers has opened its databases.
+func bindAnonymously(c net.Conn) error {
+	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		return err
+	}
+	return exchangeBind(c)
+}
+
+// exchangeBind is bindAnonymously with the deadline that c has.
+func exchangeBind(c net.Conn) error {
 	if _, err := c.Write(anonymousBind); err != nil {
 		return err
 	}
-	_, err = c.Read(make([]byte, 64))
+	_, err := c.Read(make([]byte, 64))
 	return err
 }
 
