@@ -4,9 +4,9 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
-	"net"
-	"net/textproto"
+	"io"
 	"sort"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -79,7 +79,7 @@ func inbound(t *target, l load, run string) (time.Duration, []time.Duration, err
 	start := time.Now()
 	for s := range l.sessions {
 		wg.Go(func() {
-			c, err := connect(t)
+			c, err := connect(t, l.sessions)
 			if err != nil {
 				errs <- err
 				return
@@ -126,20 +126,20 @@ func inbound(t *target, l load, run string) (time.Duration, []time.Duration, err
 
 // sender is one session of the generator.
 type sender struct {
-	conn net.Conn
-	in   *textproto.Reader
+	conn io.ReadWriteCloser
+	in   *bufio.Reader
 	out  *bufio.Writer
+	due  []int // replies that are still to come
 }
 
-// connect opens a session up to EHLO.
-func connect(t *target) (*sender, error) {
-	conn, err := net.DialTimeout("tcp", t.smtp, 10*time.Second)
+// connect opens one of the sessions of a load, up to EHLO.
+func connect(t *target, sessions int) (*sender, error) {
+	conn, err := dialSession(t.smtp, sessions)
 	if err != nil {
 		return nil, err
 	}
-	// What is flushed leaves at once, as it does from a mail server: the generator
-	// must not be what is measured.
-	c := &sender{conn, textproto.NewReader(bufio.NewReader(conn)), bufio.NewWriterSize(conn, 256<<10)}
+	// What is flushed leaves at once, as it does from a mail server.
+	c := &sender{conn: conn, in: bufio.NewReader(conn), out: bufio.NewWriterSize(conn, 256<<10)}
 	if err = c.flush(220); err == nil {
 		c.line("EHLO load.example.net")
 		err = c.flush(250)
@@ -152,7 +152,12 @@ func connect(t *target) (*sender, error) {
 }
 
 // line buffers a command.
-func (c *sender) line(format string, args ...any) { fmt.Fprintf(c.out, format+"\r\n", args...) }
+func (c *sender) line(parts ...string) {
+	for _, p := range parts {
+		c.out.WriteString(p)
+	}
+	c.out.WriteString("\r\n")
+}
 
 // flush sends what is buffered and expects these replies.
 func (c *sender) flush(codes ...int) error {
@@ -160,44 +165,66 @@ func (c *sender) flush(codes ...int) error {
 		return err
 	}
 	for _, code := range codes {
-		if _, _, err := c.in.ReadResponse(code); err != nil {
+		if err := c.expect(code); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// send sends message n of l, which is m.
-func (c *sender) send(t *target, l load, n int, m []byte) error {
-	var due []int
-	command := func(code int, format string, args ...any) error {
-		c.line(format, args...)
-		if due = append(due, code); l.way != lockStep {
+// expect reads a reply (RFC 5321 §4.2).
+func (c *sender) expect(code int) error {
+	for {
+		line, err := c.in.ReadSlice('\n')
+		if err != nil {
+			return err
+		}
+		if len(line) < 4 || int(line[0]-'0')*100+int(line[1]-'0')*10+int(line[2]-'0') != code {
+			return fmt.Errorf("%q instead of %d", bytes.TrimSpace(line), code)
+		}
+		if line[3] != '-' {
 			return nil
 		}
-		defer func() { due = due[:0] }()
-		return c.flush(due...)
 	}
-	if err := command(250, "MAIL FROM:<load@example.net>"); err != nil {
+}
+
+// command sends a command. In lock-step the reply is waited for, otherwise it is
+// due with the next ones.
+func (c *sender) command(l load, code int, parts ...string) error {
+	c.line(parts...)
+	if c.due = append(c.due, code); l.way != lockStep {
+		return nil
+	}
+	return c.replies()
+}
+
+// replies sends what is buffered and expects what is due.
+func (c *sender) replies() error {
+	defer func() { c.due = c.due[:0] }()
+	return c.flush(c.due...)
+}
+
+// send sends message n of l, which is m.
+func (c *sender) send(t *target, l load, n int, m []byte) error {
+	if err := c.command(l, 250, "MAIL FROM:<load@example.net>"); err != nil {
 		return err
 	}
 	for r := range l.rcpts {
-		if err := command(250, "RCPT TO:<%s>", t.user(l.first+(n*l.rcpts+r)%l.users)); err != nil {
+		if err := c.command(l, 250, "RCPT TO:<", t.user(l.first+(n*l.rcpts+r)%l.users), ">"); err != nil {
 			return err
 		}
 	}
 	if l.way == chunked {
-		c.line("BDAT %d LAST", len(m))
+		c.line("BDAT ", strconv.Itoa(len(m)), " LAST")
 		c.out.Write(m)
-		return c.flush(append(due, 250)...)
+		c.due = append(c.due, 250)
+		return c.replies()
 	}
-	if err := command(354, "DATA"); err != nil {
+	if err := c.command(l, 354, "DATA"); err != nil {
 		return err
 	}
-	if l.way == pipelined {
-		if err := c.flush(due...); err != nil {
-			return err
-		}
+	if err := c.replies(); err != nil {
+		return err
 	}
 	c.out.Write(m)
 	c.line(".")
