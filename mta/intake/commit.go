@@ -48,7 +48,7 @@ func (t *Transaction) commit(ctx context.Context, settle Settle) (Accepted, erro
 		return Accepted{}, err
 	}
 	planning := time.Now()
-	exp := t.expand(t.env.Recipients, t.been(parsed.Header))
+	exp := t.expanded(parsed.Header)
 	if t.sender == nil {
 		dropLoops(&exp, parsed.Header)
 	}
@@ -81,6 +81,16 @@ func (t *Transaction) commit(ctx context.Context, settle Settle) (Accepted, erro
 		t.door.emitDecided(ctx, t)
 	}
 	return acc, err
+}
+
+// expanded follows the recipients, now that it is known where the message has been:
+// most messages nowhere, and have one recipient, whom RCPT has followed already.
+func (t *Transaction) expanded(h message.Header) directory.Expansion {
+	been := t.been(h)
+	if t.first != nil && len(t.env.Recipients) == 1 && len(been) == 0 {
+		return *t.first
+	}
+	return t.expand(t.env.Recipients, been)
 }
 
 // refusalOf is the answer to a message that no recipient may have; a list without members is nobody's address.

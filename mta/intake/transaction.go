@@ -30,6 +30,7 @@ type Transaction struct {
 	env       envelope.Envelope
 	snap      *directory.Snapshot // the directory as it was at MAIL, to the end
 	queue     envelope.QueueID
+	first     *directory.Expansion // of the first recipient, where a header cannot change it
 
 	decision *decision // of a moderator, nil for all other mail
 
@@ -106,6 +107,7 @@ func (t *Transaction) AddRecipient(ctx context.Context, r envelope.Recipient) er
 		}
 	}
 	exp := t.expand([]envelope.Recipient{r}, nil)
+	plain := len(exp.Held)+len(exp.Refused) == 0
 	t.unmoderated(&exp, message.Header{})
 	if len(exp.Local)+len(exp.Remote)+len(exp.Held) == 0 {
 		return refusalOf(exp)
@@ -118,6 +120,9 @@ func (t *Transaction) AddRecipient(ctx context.Context, r envelope.Recipient) er
 	}
 	if err := t.checkSize(res.Entry); err != nil {
 		return err
+	}
+	if plain && len(t.env.Recipients) == 0 {
+		t.first = &exp
 	}
 	t.env.Recipients = append(t.env.Recipients, r)
 	return nil

@@ -28,8 +28,11 @@ func data(ctx context.Context, c *conn, _ []byte) error {
 		// Content before 354 is how a smuggled message arrives.
 		return c.outOfSync(ctx, "DATA")
 	}
-	c.beginContent(ctx, true)
 	c.say("354 End data with <CR><LF>.<CR><LF>")
+	if err := c.flush(); err != nil {
+		return err
+	}
+	c.beginContent(ctx, true) // while the client makes ready too
 	if err := c.readContent(ctx); err != nil {
 		return err
 	}
@@ -68,9 +71,6 @@ func (c *conn) readContent(ctx context.Context) error {
 	c.borrowBuffer()
 	defer c.giveBackBuffer()
 	pace := c.newPace()
-	if err := c.flush(); err != nil {
-		return err
-	}
 	for {
 		for !c.in.empty() {
 			run, n, end := c.mail.content.Next(c.in.unread())
