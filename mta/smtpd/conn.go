@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -44,6 +45,11 @@ type conn struct {
 
 	why  atomic.Pointer[error] // set by interrupt
 	busy atomic.Bool           // in a transaction, which may outlive the shutdown for a while
+
+	handshake struct {
+		sync.Mutex // guards active, with the deadline that belongs to it
+		active     bool
+	}
 
 	client envelope.Client
 	facts  policy.Facts
@@ -85,7 +91,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 }
 
 // interrupt ends the connection from outside: at once, or after the transaction
-// in progress when why is errShutdown.
+// or the handshake in progress when why is errShutdown.
 func (c *conn) interrupt(why error) {
 	if old := c.why.Load(); old != nil && (*old == errGraceOver || why == errShutdown) {
 		return // what it is told already is more urgent
@@ -94,11 +100,16 @@ func (c *conn) interrupt(why error) {
 	if why == errShutdown && c.busy.Load() {
 		return
 	}
-	if why == errGraceOver {
+	c.handshake.Lock()
+	defer c.handshake.Unlock()
+	switch {
+	case why == errGraceOver:
 		c.raw.SetDeadline(longAgo) // a client that does not read has had its time too
-		return
+	case why == errShutdown && c.handshake.active:
+		c.raw.SetDeadline(time.Now().Add(c.srv.patience.words)) // within it there is no place for 421
+	default:
+		c.raw.SetReadDeadline(longAgo)
 	}
-	c.raw.SetReadDeadline(longAgo)
 }
 
 // longAgo is a deadline that has passed in every clock, virtual ones too.
@@ -157,12 +168,13 @@ func (c *conn) close(ctx context.Context) {
 	c.reset()
 	user := c.client.Login
 	c.forgetLogin()
-	c.farewell(c.dead)
-	if errors.Is(c.dead, errLoggedOut) { // perhaps in the middle of content
+	if c.farewell(c.dead) {
+		// The client may be in the middle of content, or of commands that it sends
+		// without waiting: what says why must not be lost by a reset.
 		if secure, ok := c.nc.(*tls.Conn); ok {
 			_ = secure.CloseWrite() // close_notify: as well as that goes
 		}
-		nonblock.HangUp(c.raw, hangUpTimeout)
+		nonblock.HangUp(c.raw, c.srv.patience.hangUp)
 	}
 	c.nc.Close()
 	took := time.Since(c.started)
@@ -170,9 +182,6 @@ func (c *conn) close(ctx context.Context) {
 		slog.String("user", user), slog.Int("commands", c.commands), slog.Int("messages", c.messages),
 		slog.Int("refused", c.refusals), slog.Int64("size", c.octets), slog.Duration("delay", took), slog.Any("err", c.dead))
 }
-
-// hangUpTimeout is how long a client may take to read why it was thrown out.
-const hangUpTimeout = time.Second
 
 // tooMany refuses a client that has as many connections as it may have; without
 // words where the first word would be TLS.

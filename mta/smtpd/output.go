@@ -137,8 +137,12 @@ func (c *conn) end(why error) error {
 }
 
 // farewell tells the client why the connection ends, as well as that goes
-// (RFC 5321 §3.8: 421 may answer any command).
-func (c *conn) farewell(why error) {
+// (RFC 5321 §3.8: 421 may answer any command). It reports false where there is
+// nothing to say, or nobody who would understand it: a client that waits for TLS.
+func (c *conn) farewell(why error) bool {
+	if c.srv.cfg.ImplicitTLS && c.client.TLS == "" {
+		return false
+	}
 	var st envelope.Status
 	switch {
 	case errors.Is(why, errShutdown), errors.Is(why, errGraceOver):
@@ -154,10 +158,9 @@ func (c *conn) farewell(why error) {
 	case errors.Is(why, errPanic):
 		st = envelope.Status{Code: 421, Enhanced: "4.3.0", Text: c.srv.cfg.Hostname + " Internal error, closing the connection"}
 	default:
-		return
+		return false
 	}
-	c.nc.SetWriteDeadline(time.Now().Add(min(farewellTimeout, c.srv.cfg.WriteTimeout)))
-	c.nc.Write(appendReply(c.out[:0], st))
+	c.nc.SetWriteDeadline(time.Now().Add(min(c.srv.patience.words, c.srv.cfg.WriteTimeout)))
+	_, err := c.nc.Write(appendReply(c.out[:0], st))
+	return err == nil
 }
-
-const farewellTimeout = 2 * time.Second

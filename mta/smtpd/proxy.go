@@ -35,6 +35,9 @@ func (c *conn) readProxyHeader() error {
 	r := bufio.NewReader(c.raw)
 	header, err := proxyproto.Read(r)
 	if err != nil {
+		if why := c.interrupted(); why != nil {
+			return why
+		}
 		return fmt.Errorf("PROXY header: %w", err)
 	}
 	rest, err := r.Peek(r.Buffered())

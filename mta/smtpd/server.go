@@ -39,14 +39,25 @@ type Server struct {
 	cfg  Config
 	deps Deps
 
-	count   counters
-	buffers sync.Pool    // of *[]byte, contentBuffer octets each
-	open    atomic.Int64 // connections that were accepted and have not ended
+	count    counters
+	patience patience
+	buffers  sync.Pool    // of *[]byte, contentBuffer octets each
+	open     atomic.Int64 // connections that were accepted and have not ended
 
 	mu     sync.Mutex // guards the rest
 	conns  map[*conn]struct{}
 	per    map[netip.Addr]int // connections of each client, where they are limited
 	ending error              // why no connection may stay, once the server shuts down
+}
+
+// patience is how long a connection that ends may take.
+type patience struct {
+	// words is for our last words to leave, and for a TLS handshake before them.
+	words time.Duration
+	// hangUp is for the client to read them. One that does not read then has an idle
+	// connection, which it looks at before it uses it again, or is no loss. All
+	// clients have this time at once, so it is also what they add to a shutdown.
+	hangUp time.Duration
 }
 
 // contentBuffer is the size of a read while content arrives.
@@ -75,7 +86,8 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if deps.Metrics == nil {
 		deps.Metrics = NewMetrics()
 	}
-	s := &Server{cfg: cfg, deps: deps, count: deps.Metrics.of(cfg.Role), conns: make(map[*conn]struct{}), per: make(map[netip.Addr]int)}
+	s := &Server{cfg: cfg, deps: deps, count: deps.Metrics.of(cfg.Role), conns: make(map[*conn]struct{}), per: make(map[netip.Addr]int),
+		patience: patience{words: 2 * time.Second, hangUp: time.Second}}
 	s.buffers.New = func() any { b := make([]byte, contentBuffer); return &b }
 	return s, nil
 }
@@ -93,7 +105,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	err := s.accept(ctx, ln, func(nc net.Conn) {
 		wg.Go(func() {
 			defer s.open.Add(-1)
-			s.ServeConn(base, nc)
+			s.serveConn(base, newConn(s, nc))
 		})
 	})
 
@@ -152,12 +164,31 @@ func (s *Server) turnAway(nc net.Conn) {
 	nc.Close()
 }
 
-// ServeConn serves one connection and closes it. ctx ends it at once.
+// ServeConn serves one connection and closes it. When ctx ends the client is told 421
+// at once, within a transaction after it or after Config.Grace: as with Serve.
 func (s *Server) ServeConn(ctx context.Context, nc net.Conn) {
+	base, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
+	c := newConn(s, nc)
+	stop := context.AfterFunc(ctx, func() {
+		c.interrupt(errShutdown)
+		grace := time.NewTimer(s.cfg.Grace)
+		defer grace.Stop()
+		select {
+		case <-grace.C:
+			cancel(errGraceOver)
+		case <-base.Done():
+		}
+	})
+	defer stop()
+	s.serveConn(base, c)
+}
+
+// serveConn serves one connection and closes it. ctx ends it at once.
+func (s *Server) serveConn(ctx context.Context, c *conn) {
 	s.count.connections.Inc()
 	s.count.open.Inc()
 	defer s.count.open.Dec()
-	c := newConn(s, nc)
 	s.mu.Lock()
 	s.conns[c] = struct{}{}
 	if s.ending != nil {

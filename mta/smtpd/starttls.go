@@ -47,15 +47,15 @@ func starttls(ctx context.Context, c *conn, _ []byte) error {
 	return nil
 }
 
-// startTLS does the handshake. After an error the connection is dead.
+// startTLS does the handshake. After an error the connection is dead. A shutdown lets
+// it end, in a short time: within it there is no place for 421, behind it there is.
 func (c *conn) startTLS(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, c.srv.cfg.TLSTimeout)
 	defer cancel()
-	c.writeBy = time.Now().Add(c.srv.cfg.TLSTimeout)
-	c.nc.SetDeadline(c.writeBy)
-	if err := c.interrupted(); err != nil {
+	if err := c.beginHandshake(); err != nil {
 		return err
 	}
+	defer c.endHandshake()
 	tc := tls.Server(&presenter{c.nc, c}, c.srv.deps.TLS)
 	if err := tc.HandshakeContext(ctx); err != nil {
 		return fmt.Errorf("tls handshake: %w", err)
@@ -65,6 +65,30 @@ func (c *conn) startTLS(ctx context.Context) error {
 	c.client.Helo, c.ehlo = "", false
 	c.forgetLogin()
 	return nil
+}
+
+// beginHandshake gives the handshake its time, or says why it may have none.
+func (c *conn) beginHandshake() error {
+	c.handshake.Lock()
+	defer c.handshake.Unlock()
+	d := c.srv.cfg.TLSTimeout
+	switch why := c.interrupted(); why {
+	case nil:
+	case errShutdown:
+		d = c.srv.patience.words
+	default:
+		return why
+	}
+	c.writeBy = time.Now().Add(d)
+	c.nc.SetDeadline(c.writeBy)
+	c.handshake.active = true
+	return nil
+}
+
+func (c *conn) endHandshake() {
+	c.handshake.Lock()
+	defer c.handshake.Unlock()
+	c.handshake.active = false
 }
 
 // presenter is the connection below TLS. It implements tlsconf.Presenter.

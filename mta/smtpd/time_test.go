@@ -139,7 +139,7 @@ func TestClientDoesNotRead(t *testing.T) {
 				break
 			}
 		}
-		if d := time.Since(start); d < time.Minute || d > time.Minute+farewellTimeout {
+		if d := time.Since(start); d < time.Minute || d > time.Minute+s.patience.words {
 			t.Errorf("gone after %v", d)
 		}
 	})
