@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"dirpost/internal/nonblock"
 )
 
 // conn is the connection that go-smtp sees. Each read and write has a deadline of
@@ -23,6 +25,7 @@ type conn struct {
 	busy     atomic.Bool // in a transaction
 	stopping atomic.Bool
 	dead     atomic.Bool // nothing is read or written any more
+	told     atomic.Bool // why it ends
 
 	closed sync.Once
 }
@@ -66,7 +69,9 @@ func (c *conn) Read(p []byte) (int, error) {
 func (c *conn) end(text string) (int, error) {
 	c.dead.Store(true)
 	c.Conn.SetWriteDeadline(time.Now().Add(min(2*time.Second, c.srv.cfg.WriteTimeout)))
-	c.Conn.Write([]byte(text + "\r\n"))
+	if _, err := c.Conn.Write([]byte(text + "\r\n")); err == nil {
+		c.told.Store(true)
+	}
 	return 0, io.EOF
 }
 
@@ -83,8 +88,12 @@ func (c *conn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Close implements net.Conn.
+// Close implements net.Conn. A client that is just sending can read our last words:
+// they are not lost by a reset.
 func (c *conn) Close() error {
+	if c.told.Load() {
+		nonblock.HangUp(c.Conn, c.srv.hangUp)
+	}
 	err := c.Conn.Close()
 	c.closed.Do(func() { c.srv.gone(c) })
 	return err

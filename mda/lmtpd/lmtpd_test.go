@@ -1,6 +1,7 @@
 package lmtpd
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -392,6 +393,63 @@ func TestShutdown(t *testing.T) {
 			t.Errorf("%d messages", n)
 		}
 	})
+}
+
+// The reason why a connection ends arrives at a client that is just sending.
+func TestLastWordsArrive(t *testing.T) {
+	t.Parallel()
+	for name, within := range map[string]bool{"between messages": false, "within content": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			must(t, err)
+			cfg := DefaultConfig("mx.corp.example")
+			if cfg.Grace = time.Hour; within {
+				cfg.Grace = time.Millisecond
+			}
+			s, err := New(cfg, &recorder{}, nil, slog.New(slog.DiscardHandler))
+			must(t, err)
+			s.hangUp = time.Minute // whatever the load of the machine
+			ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+			served := make(chan error, 1)
+			go func() { served <- s.Serve(ctx, ln) }()
+			nc, err := net.Dial("tcp", ln.Addr().String())
+			must(t, err)
+			defer nc.Close()
+			r := bufio.NewReader(nc)
+			want := func(code string) {
+				t.Helper()
+				if line, err := r.ReadString('\n'); err != nil || !strings.HasPrefix(line, code) {
+					t.Fatalf("%q, %v, want %s", line, err, code)
+				}
+			}
+			want("220 ")
+			if within {
+				for _, line := range []string{"LHLO client.example", "MAIL FROM:<a@outside.example>", "RCPT TO:<alice@corp.example>", "DATA"} {
+					_, err := io.WriteString(nc, line+"\r\n")
+					must(t, err)
+					for {
+						reply, err := r.ReadString('\n')
+						must(t, err)
+						if reply[3] == ' ' {
+							break
+						}
+					}
+				}
+			}
+			cancel()
+			want("421 4.3.2 ")
+			for range 50 {
+				_, err := io.WriteString(nc, strings.Repeat("text\r\n", 1000))
+				must(t, err)
+			}
+			if rest, err := io.ReadAll(r); err != nil || strings.Contains(string(rest), "250") {
+				t.Errorf("after the last words: %q, %v", rest, err)
+			}
+			nc.Close()
+			must(t, <-served)
+		})
+	}
 }
 
 // go-smtp calls Reset and Logout while the content of BDAT is still being taken;

@@ -49,6 +49,7 @@ type Server struct {
 	events event.Sink
 	log    *slog.Logger
 	count  *Metrics
+	hangUp time.Duration // for a client to read why its connection ends; all have it at once
 
 	mu    sync.Mutex // guards conns
 	conns map[*conn]struct{}
@@ -60,7 +61,7 @@ func New(cfg Config, door Committer, events event.Sink, log *slog.Logger) (*Serv
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("lmtp server: %w", err)
 	}
-	return &Server{cfg: cfg, door: door, events: events, log: log, count: NewMetrics(), conns: make(map[*conn]struct{})}, nil
+	return &Server{cfg: cfg, door: door, events: events, log: log, count: NewMetrics(), hangUp: time.Second, conns: make(map[*conn]struct{})}, nil
 }
 
 // Count has the server count in m instead of for itself, before it serves.
