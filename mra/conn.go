@@ -73,6 +73,8 @@ type Conn struct {
 	config  *tls.Config // nil: no TLS to be had
 	sock    *socket
 	hold    time.Duration // holdTime
+	bye     time.Duration // byeTime
+	leaving bool          // it ends because the server does
 	tls     *tls.Conn     // nil in clear
 	r       *bufio.Reader
 	w       *bufio.Writer
@@ -95,7 +97,7 @@ var (
 // request (StartTLS), nil if there is none. Servers make their Conns
 // themselves; this is for tests, and for connections that come in another way.
 func NewConn(conn net.Conn, config *tls.Config, session string, log *slog.Logger) *Conn {
-	c := &Conn{Session: session, config: config, sock: newSocket(conn), hold: holdTime, Client: addrPort(conn.RemoteAddr()), Local: addrPort(conn.LocalAddr())}
+	c := &Conn{Session: session, config: config, sock: newSocket(conn), hold: holdTime, bye: byeTime, Client: addrPort(conn.RemoteAddr()), Local: addrPort(conn.LocalAddr())}
 	c.Log = log.With("session", session, "client", c.Client.Addr())
 	return c
 }
@@ -240,8 +242,9 @@ func (c *Conn) Wake() {
 	}
 }
 
-// byeTime is how long a session that was revoked may take to finish what it is
-// saying, and to say goodbye.
+// byeTime is how long a session that was revoked, or that goes on when the grace of a
+// shutdown is over, may take to finish what it is saying and to say goodbye; and then
+// how long its client may take to read that.
 const byeTime = 500 * time.Millisecond
 
 // cut ends whatever the client is doing, within a command too: what it sends is
@@ -249,7 +252,7 @@ const byeTime = 500 * time.Millisecond
 // and may be called from other goroutines.
 func (c *Conn) cut() {
 	c.Wake() // first: Wait must not take the moved deadline for silence
-	c.sock.cut(time.Now().Add(byeTime))
+	c.sock.cut(time.Now().Add(c.bye))
 }
 
 // Work is the context for what the client of a session with the context ctx has asked
@@ -368,15 +371,17 @@ func handshakeOf(ctx context.Context, conn *tls.Conn) (err error) {
 }
 
 // Close ends the connection: what is buffered is not sent. A session that was
-// revoked may end in the middle of what the client sends; its goodbye is to be read
-// all the same.
+// revoked, or that ends with the server, may end in the middle of what the client
+// sends; its goodbye is to be read all the same.
 func (c *Conn) Close() error {
 	c.releaseBuffers()
-	if by, cut := c.sock.isCut(); cut {
-		if c.tls != nil && time.Now().Before(by) {
+	by, cut := c.sock.isCut()
+	if cut || c.leaving {
+		c.sock.closing = !cut
+		if c.tls != nil && (!cut || time.Now().Before(by)) {
 			_ = c.tls.CloseWrite() // close_notify: as well as that goes
 		}
-		nonblock.HangUp(c.sock.Conn, byeTime)
+		nonblock.HangUp(c.sock.Conn, c.bye)
 		return c.sock.Close()
 	}
 	c.sock.closing = true

@@ -92,7 +92,8 @@ type Server struct {
 	clients *counter[netip.Addr]
 	persons *counter[directory.Key]
 
-	parked atomic.Int64 // sessions that fell silent since memory was given back
+	bye    time.Duration // byeTime
+	parked atomic.Int64  // sessions that fell silent since memory was given back
 
 	open        prometheus.Gauge
 	connections *prometheus.CounterVec // tls: none, implicit
@@ -112,7 +113,7 @@ func NewServer(protocol string, config Config, tlsConfig *tls.Config, handler Ha
 	}
 	labels := prometheus.Labels{"protocol": protocol}
 	return &Server{
-		protocol: protocol, config: config, tls: tlsConfig, handler: handler, log: log,
+		protocol: protocol, config: config, tls: tlsConfig, handler: handler, log: log, bye: byeTime,
 		total:   newCounter[struct{}](config.MaxConnections),
 		clients: newCounter[netip.Addr](config.MaxPerClient),
 		persons: newCounter[directory.Key](config.MaxPerPerson),
@@ -134,15 +135,15 @@ func (s *Server) Collectors() []prometheus.Collector {
 
 // Serve accepts clients from l until ctx ends; implicit says that TLS comes
 // first (RFC 8314 §3). Then it closes l, wakes the sessions so that they say
-// goodbye, gives them the grace of the configuration and closes what is left. It
+// goodbye, gives them the grace of the configuration and cuts off what is left. It
 // returns when the last session is over: nil, or why l failed.
 func (s *Server) Serve(ctx context.Context, l net.Listener, implicit bool) error {
 	if implicit && s.tls == nil {
 		return fmt.Errorf("listen on %s: no certificate for TLS", l.Addr())
 	}
 	sessions, end := context.WithCancelCause(context.WithoutCancel(ctx))
-	force, cut := context.WithCancel(context.WithoutCancel(ctx))
-	defer cut()
+	force, cut := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cut(nil)
 	var wg sync.WaitGroup
 	stop := context.AfterFunc(ctx, func() {
 		l.Close() // its error is that of Accept
@@ -153,13 +154,12 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, implicit bool) error
 
 	err := s.accept(ctx, l, func(conn net.Conn) {
 		wg.Go(func() {
-			defer context.AfterFunc(force, func() { conn.Close() })()
 			s.serve(sessions, force, conn, implicit)
 		})
 	})
 	l.Close()
 	end(ErrShutdown)
-	defer time.AfterFunc(s.config.ShutdownGrace, cut).Stop()
+	defer time.AfterFunc(s.config.ShutdownGrace, func() { cut(ErrShutdown) }).Stop()
 	wg.Wait()
 	return err
 }
@@ -194,13 +194,16 @@ func (s *Server) accept(ctx context.Context, l net.Listener, f func(net.Conn)) e
 // client is doing. It is where its panics end.
 func (s *Server) serve(ctx, force context.Context, conn net.Conn, implicit bool) {
 	c := NewConn(conn, s.tls, newSession(), s.log)
-	c.server = s
+	c.server, c.bye = s, s.bye
+	defer context.AfterFunc(force, c.cut)()
 	s.open.Inc()
+	leaving := ctx
 	defer func() {
 		if p := recover(); p != nil {
 			s.panics.Inc()
 			c.Log.ErrorContext(ctx, "panic in session", "err", fmt.Sprint(p), "stack", string(debug.Stack()))
 		}
+		c.leaving = leaving.Err() != nil
 		c.Close() // nobody is left to tell
 		s.open.Dec()
 	}()

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -45,6 +46,10 @@ func (e *echo) ServeConn(ctx context.Context, c *Conn) {
 			c.Writer().WriteString("stuck\r\n")
 			c.Flush()
 			io.Copy(io.Discard, c.Reader())
+			if ctx.Err() != nil {
+				fmt.Fprintf(c.Writer(), "* BYE %v\r\n", context.Cause(ctx))
+				c.Flush()
+			}
 			return
 		case line == "finish\r\n": // an answer that the end of the server finds half said
 			c.Writer().WriteString("half ")
@@ -111,7 +116,7 @@ type running struct {
 	over chan error
 }
 
-func run(t *testing.T, config Config, tlsConfig *tls.Config, implicit bool) *running {
+func run(t *testing.T, config Config, tlsConfig *tls.Config, implicit bool, set ...func(*Server)) *running {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -119,6 +124,9 @@ func run(t *testing.T, config Config, tlsConfig *tls.Config, implicit bool) *run
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &running{Server: NewServer("test", config, tlsConfig, &echo{}, testLog()), addr: l.Addr().String(), stop: cancel, over: make(chan error, 1)}
+	for _, f := range set {
+		f(r.Server)
+	}
 	go func() { r.over <- r.Serve(ctx, l, implicit) }()
 	t.Cleanup(func() { cancel(); <-r.over })
 	return r
@@ -261,7 +269,7 @@ func TestShutdown(t *testing.T) {
 	dialog.Expect(t, stuck, "stuck")
 	r.stop()
 	r.ended(t)
-	if b, err := io.ReadAll(stuck); err != nil || len(b) > 0 {
+	if b, err := io.ReadAll(stuck); err != nil || string(b) != "* BYE server shutting down\r\n" {
 		t.Errorf("stuck client: %q, %v", b, err)
 	}
 	if _, err := net.Dial("tcp", r.addr); err == nil {
@@ -277,6 +285,44 @@ func TestShutdownSaysGoodbye(t *testing.T) {
 	r.stop()
 	dialog.Expect(t, c, "* BYE server shutting down")
 	r.ended(t)
+}
+
+// The goodbye arrives at a client that is just sending, by TLS as well: also at one
+// that is still within a command when the grace is over.
+func TestShutdownGoodbyeArrives(t *testing.T) {
+	t.Parallel()
+	server, client := tlsConfigs(t)
+	for name, c := range map[string]struct {
+		grace time.Duration
+		begin string
+	}{"waiting": {time.Hour, "a\r\n"}, "within a command": {time.Millisecond, "stuck\r\n"}} {
+		for _, secure := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/tls=%v", name, secure), func(t *testing.T) {
+				t.Parallel()
+				r := run(t, Config{ShutdownGrace: c.grace}, server, secure, func(s *Server) { s.bye = time.Minute })
+				conn := r.dial(t)
+				raw := conn
+				if secure {
+					conn = tls.Client(conn, client)
+				}
+				dialog.Expect(t, conn, "* OK *")
+				io.WriteString(conn, c.begin)
+				dialog.Expect(t, conn, strings.TrimSpace(c.begin))
+				r.stop()
+				dialog.Expect(t, conn, "* BYE "+ErrShutdown.Error())
+				for range 50 { // the first of them would make a closed socket reset
+					if _, err := io.WriteString(conn, strings.Repeat("more\r\n", 1000)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if rest, err := io.ReadAll(conn); err != nil || len(rest) > 0 {
+					t.Errorf("after the goodbye: %q, %v", rest, err)
+				}
+				raw.Close()
+				r.ended(t)
+			})
+		}
+	}
 }
 
 func TestPanicEndsOneSession(t *testing.T) {
@@ -363,7 +409,7 @@ func TestWork(t *testing.T) {
 	io.WriteString(endless, "endless\r\n")
 	dialog.Expect(t, endless, "begun")
 	r.stop()
-	if err := <-overs; !errors.Is(err, context.Canceled) {
+	if err := <-overs; !errors.Is(err, ErrShutdown) {
 		t.Errorf("work that lasts longer than the grace is over because of %v", err)
 	}
 	r.ended(t)

@@ -61,7 +61,7 @@ func stls(c *conn, _ [][]byte) error {
 		return mra.ErrInjection
 	}
 	c.ok("Begin TLS negotiation now")
-	return c.mc.StartTLS(c.ctx)
+	return c.mc.StartTLS(c.mc.Work(c.ctx))
 }
 
 // takesPasswords reports whether a password would be taken in some way: then
