@@ -203,7 +203,7 @@ func (f *Feeder) feedAll(ctx context.Context) {
 
 // feed runs all sources under the lease l until it is lost or ctx is done.
 func (f *Feeder) feed(ctx context.Context, l *lease) {
-	f.log.Info("feeding the directory", "node", f.node, "token", l.token)
+	f.log.Info("feeding the directory", "node", f.node, "fence", l.token)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	f.forget(ctx)

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"dirpost/internal/logging"
 	"dirpost/internal/postgres"
 	"dirpost/internal/testenv"
 )
@@ -177,6 +179,40 @@ func TestFeederBatches(t *testing.T) {
 	}
 	wait("stale while a is away", (*Snapshot).Stale)
 }
+
+// The log of two nodes tells who fed the directory in which order.
+func TestFeederTellsItsFence(t *testing.T) {
+	t.Parallel()
+	db := testenv.Database(t)
+	lines := make(chan string, 100)
+	log, _, err := logging.New(writes(lines), logging.Config{Format: "text", Level: "info"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want := 1; want <= 2; want++ {
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_ = NewFeeder(db, Open(Rules{}), []Source{newScript("a")}, &topics{}, "test", log).Run(ctx)
+		}()
+		for line := range lines {
+			if strings.Contains(line, "feeding the directory") {
+				if !strings.Contains(line, fmt.Sprintf(" fence=%d", want)) {
+					t.Errorf("the %d. node logs %q", want, line)
+				}
+				break
+			}
+		}
+		cancel()
+		<-done
+	}
+}
+
+// writes is a writer of lines.
+type writes chan string
+
+func (w writes) Write(p []byte) (int, error) { w <- string(p); return len(p), nil }
 
 // A node that has lost the lease writes nothing any more, whatever it still
 // believes.
