@@ -12,28 +12,14 @@ import (
 // asker asks the person at the terminal.
 type asker struct {
 	std streams
-	in  *endNoter
 	w   io.Writer
 }
 
-func newAsker(std streams, w io.Writer) *asker { return &asker{std, &endNoter{Reader: std.in}, w} }
-
-// endNoter keeps whether its reader is at its end, which readLine takes for an empty
-// line.
-type endNoter struct {
-	io.Reader
-	end bool
-}
-
-// Read implements io.Reader.
-func (e *endNoter) Read(b []byte) (int, error) {
-	n, err := e.Reader.Read(b)
-	e.end = n == 0 && errors.Is(err, io.EOF)
-	return n, err
-}
-
-// errInterrupted says that somebody does not want to go on.
-var errInterrupted = errors.New("interrupted; nothing was changed")
+// Why nobody answers any more.
+var (
+	errInterrupted = errors.New("interrupted; nothing was changed")
+	errSetupEnds   = fmt.Errorf("%w; nothing was changed", errInputEnds)
+)
 
 // line asks for a text. An empty line is the default.
 func (q *asker) line(ctx context.Context, prompt, def string) (string, error) {
@@ -43,13 +29,10 @@ func (q *asker) line(ctx context.Context, prompt, def string) (string, error) {
 			shown = " [" + def + "]"
 		}
 		fmt.Fprintf(q.w, "   %s%s: ", prompt, shown)
-		text, err := readLine(ctx, q.in)
-		if ctx.Err() != nil || err == nil && text == "" && q.in.end {
-			fmt.Fprintln(q.w)
-			return "", errInterrupted
-		}
+		text, err := readLine(ctx, q.std.in)
 		if err != nil {
-			return "", err
+			fmt.Fprintln(q.w)
+			return "", q.ended(ctx, err)
 		}
 		if text = strings.TrimSpace(text); text == "" {
 			text = def
@@ -102,10 +85,18 @@ func (q *asker) yes(ctx context.Context, prompt string, def bool) (bool, error) 
 // secret asks for a password, which is not shown.
 func (q *asker) secret(ctx context.Context, prompt string) (string, error) {
 	text, err := askSecret(ctx, "   "+prompt+": ", streams{q.std.in, q.w, q.w})
-	if ctx.Err() != nil {
-		return "", errInterrupted
+	return text, q.ended(ctx, err)
+}
+
+// ended is err as somebody reads it who was asked.
+func (q *asker) ended(ctx context.Context, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		return errInterrupted
+	case errors.Is(err, errInputEnds):
+		return errSetupEnds
 	}
-	return text, err
+	return err
 }
 
 // indent is a text with several lines below a mark.

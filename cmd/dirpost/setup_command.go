@@ -166,7 +166,7 @@ func newSetup(path string, o setupOptions, flags *setupAnswers, std streams) (*s
 		s.say = std.err
 	}
 	if o.answers == "" && !o.unattended && !o.asJSON && isTerminal(std.in) {
-		s.ask = newAsker(std, s.say)
+		s.ask = &asker{std, s.say}
 	}
 	if s.packaged && os.Geteuid() != 0 {
 		return nil, fmt.Errorf("%s belongs to root: run this with sudo, or name a directory of your own with --dir", path)

@@ -58,6 +58,7 @@ func confirm(ctx context.Context, question string, std streams) (bool, error) {
 	fmt.Fprint(std.err, question)
 	line, err := readLine(ctx, std.in)
 	if err != nil {
+		fmt.Fprintln(std.err)
 		return false, err
 	}
 	line = strings.ToLower(strings.TrimSpace(line))
@@ -67,9 +68,14 @@ func confirm(ctx context.Context, question string, std streams) (bool, error) {
 // maxLine bounds what is read of a line.
 const maxLine = 4096
 
-// readLine reads one line of in, without its end, and no octet after it. Who
-// waits for a person to type goes away with ctx; the read stays behind, and ends
-// with the program.
+// errInputEnds says that there is nobody who answers: the input ends before a line
+// begins. It is no empty line, which may stand for a default.
+var errInputEnds = errors.New("the input ends before an answer")
+
+// readLine reads one line of in, without its end, and no octet after it. A last line
+// may end with the input; where there is none the error is errInputEnds. Who waits for
+// a person to type goes away with ctx; the read stays behind, and ends with the
+// program.
 func readLine(ctx context.Context, in io.Reader) (string, error) {
 	type result struct {
 		line string
@@ -81,7 +87,12 @@ func readLine(ctx context.Context, in io.Reader) (string, error) {
 		b := make([]byte, 1)
 		for len(line) < maxLine {
 			n, err := in.Read(b)
-			if n == 1 && b[0] == '\n' || n == 0 && errors.Is(err, io.EOF) {
+			ends := n == 0 && errors.Is(err, io.EOF)
+			if ends && len(line) == 0 {
+				done <- result{"", errInputEnds}
+				return
+			}
+			if ends || n == 1 && b[0] == '\n' {
 				done <- result{strings.TrimSuffix(string(line), "\r"), nil}
 				return
 			}
