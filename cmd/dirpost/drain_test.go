@@ -3,9 +3,12 @@ package main
 import (
 	"bufio"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -67,6 +70,14 @@ func TestDrain(t *testing.T) {
 	for _, conn := range idle { // who does nothing is told at once
 		if _, err := io.ReadAll(conn); err != nil {
 			t.Error(err)
+		}
+	}
+	for listener := range open { // and who comes is refused, not kept waiting
+		if conn, err := net.Dial("tcp", s.addr[listener]); !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Errorf("%s: connected to a server that ends: %v", listener, err)
+			if err == nil {
+				conn.Close()
+			}
 		}
 	}
 	for listener, end := range map[string]string{"imaps": ")\r\nc OK FETCH completed\r\n* BYE [UNAVAILABLE] Server shutting down, please reconnect later\r\n", "pop3s": ".\r\n-ERR [SYS/TEMP] Server shutting down, please try again later\r\n"} {

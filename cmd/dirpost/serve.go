@@ -109,6 +109,9 @@ func (s *server) run(ctx context.Context, f *File, reload <-chan os.Signal) erro
 			return n.err
 		case <-ctx.Done():
 			s.tell("STOPPING=1")
+			// Who comes now would wait until the last client has left, and then be
+			// reset. With sockets of systemd they wait for the next program.
+			s.sockets.close()
 			n.stop()
 			<-n.done
 			return n.err
