@@ -214,7 +214,7 @@ func sendmailCode(err error) int {
 		return exDataErr
 	case errors.As(err, &reply):
 		return exUnavailable
-	case errors.Is(err, errNoNode):
+	case errors.Is(err, errNoNode), errors.Is(err, errLostNode):
 		return exTempFail
 	case errors.Is(err, errConfig):
 		return exConfig
@@ -224,8 +224,32 @@ func sendmailCode(err error) int {
 
 var (
 	errNoNode = errors.New("the mail server on this machine does not answer, nothing was sent")
-	errConfig = errors.New("configuration")
+	// errLostNode is no reason to give up: a message that comes again is recognised.
+	errLostNode = errors.New("the mail server on this machine ended the connection before it took the message")
+	errConfig   = errors.New("configuration")
 )
+
+// nodeConn tells trouble with the node from trouble with our input.
+type nodeConn struct{ net.Conn }
+
+// Read implements net.Conn.
+func (c nodeConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	return n, lost(err)
+}
+
+// Write implements net.Conn.
+func (c nodeConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	return n, lost(err)
+}
+
+func lost(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", errLostNode, err)
+}
 
 // settings reads what the command needs of the configuration: it holds no
 // secret, so everybody may read it. Without it the default socket is tried.
@@ -393,7 +417,7 @@ func (o *sendmailOptions) rcpts(h message.Header, domain string) ([]string, erro
 
 // send speaks SMTP with the node.
 func (o *sendmailOptions) send(conn net.Conn, from string, rcpts []string, h message.Header, body io.Reader) error {
-	c := smtp.NewClient(conn)
+	c := smtp.NewClient(nodeConn{conn})
 	c.SubmissionTimeout = 10 * time.Minute
 	utf8 := !isASCII(from)
 	for _, r := range rcpts {
@@ -421,7 +445,8 @@ func (o *sendmailOptions) send(conn net.Conn, from string, rcpts []string, h mes
 	if err := errors.Join(canonical.Close(), w.Close()); err != nil {
 		return err
 	}
-	return c.Quit()
+	_ = c.Quit() // it has the message, whatever it says now
+	return nil
 }
 
 func isASCII(s string) bool {

@@ -2,7 +2,11 @@ package main
 
 import (
 	"bufio"
+	"bytes"
+	"fmt"
 	"io"
+	"net"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -77,5 +81,58 @@ func TestParseSendmail(t *testing.T) {
 		if o, err := parseSendmail(strings.Fields(line)); err == nil {
 			t.Errorf("%s: %+v", line, o)
 		}
+	}
+}
+
+// TestSendmailLosesNode: a node that leaves before it has taken the message is a reason
+// to try again, and one that leaves behind it is none.
+func TestSendmailLosesNode(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		replies []string
+		want    int
+	}{
+		"greets with 421":       {[]string{"421 4.3.2 bye"}, exTempFail},
+		"ends before greeting":  {nil, exTempFail},
+		"ends before recipient": {[]string{"220 x", "250 x", "250 x"}, exTempFail},
+		"ends within content":   {[]string{"220 x", "250 x", "250 x", "250 x", "354 x"}, exTempFail},
+		"says 421 behind it":    {[]string{"220 x", "250 x", "250 x", "250 x", "354 x", "421 4.3.2 bye"}, exTempFail},
+		"takes it and leaves":   {[]string{"220 x", "250 x", "250 x", "250 x", "354 x", "250 x"}, 0},
+		"takes it, then 421":    {[]string{"220 x", "250 x", "250 x", "250 x", "354 x", "250 x", "421 4.3.2 bye"}, 0},
+		"has no such recipient": {[]string{"220 x", "250 x", "250 x", "550 5.1.1 x"}, exNoUser},
+		"refuses the message":   {[]string{"220 x", "250 x", "250 x", "250 x", "354 x", "550 5.6.0 x"}, exDataErr},
+	} {
+		dir := shortDir(t)
+		l, err := net.Listen("unix", filepath.Join(dir, "s"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		over := make(chan struct{})
+		go func() {
+			defer close(over)
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			defer conn.Close()
+			r := bufio.NewReader(conn)
+			for i, reply := range c.replies {
+				for i > 0 { // a command, or behind 354 the message
+					if line, err := r.ReadString('\n'); err != nil || i != 5 || line == ".\r\n" {
+						break
+					}
+				}
+				fmt.Fprintf(conn, "%s\r\n", reply)
+			}
+		}()
+		socket := fmt.Sprintf("socket = %q", l.Addr().String())
+		config := mustWrite(t, filepath.Join(dir, "dirpost.toml"), strings.Replace(exampleTOML, "[domains]", socket+"\n[domains]", 1), 0o600)
+		var errs bytes.Buffer
+		code := run(t.Context(), []string{"sendmail", "-C", config, "-f", "alice@corp.example", "bob@corp.example"}, streams{strings.NewReader("Subject: x\n\ntext\n"), io.Discard, &errs})
+		if code != c.want {
+			t.Errorf("%s: exit status %d, want %d: %s", name, code, c.want, errs.String())
+		}
+		l.Close()
+		<-over
 	}
 }
