@@ -24,10 +24,10 @@
 //
 // A connection holds 4 KiB for input, and 64 KiB from a shared pool while content
 // arrives, whatever its size. Command lines end at 2,048 octets, lines of an AUTH
-// exchange at 12,288. Every read has a deadline of its own, a command has one as
+// exchange at 63 KiB. Every read has a deadline of its own, a command has one as
 // a whole, and content must keep a least rate. After a deadline has passed the
 // connection is never read again: what a client sends late can not become a
-// command.
+// command. It is only dropped, for a second, so that our last words arrive.
 //
 // # Security
 //
