@@ -76,6 +76,21 @@ func (r rows) drop(ctx context.Context, l *lease) error {
 	return err
 }
 
+const freeLeaseSQL = `
+update directory_lease
+   set expires_at = now() - interval '1 second'
+ where name = 'directory'`
+
+// FreeLease gives the lease back in the name of a feeder that is known to be dead, so
+// that the next node need not wait for its end. One that is alive after all writes
+// nothing once another node has the lease.
+func FreeLease(ctx context.Context, db *postgres.DB) error {
+	if _, err := db.Exec(ctx, postgres.Background, freeLeaseSQL); err != nil {
+		return fmt.Errorf("free lease of directory: %w", err)
+	}
+	return nil
+}
+
 const nextVersionSQL = `
 update directory_lease
    set version = version + 1

@@ -64,7 +64,7 @@ func (d *demo) secret(name string) (string, error) {
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		b = []byte(strings.ToLower(rand.Text()[:16]))
-		err = os.WriteFile(path, b, 0o600)
+		err = child.WriteFile(path, b, 0o600)
 	}
 	return strings.TrimSpace(string(b)), err
 }
@@ -79,7 +79,7 @@ func (d *demo) sealingKey() error {
 	if _, err := rand.Read(key); err != nil {
 		return err
 	}
-	return os.WriteFile(path, []byte(base64.StdEncoding.EncodeToString(key)+"\n"), 0o600)
+	return child.WriteFile(path, []byte(base64.StdEncoding.EncodeToString(key)+"\n"), 0o600)
 }
 
 // certify makes the authority once, so that clients may keep trusting it, and a
@@ -203,9 +203,5 @@ func (d *demo) env() string {
 
 // writeEnv makes demo.env appear by rename, whole.
 func (d *demo) writeEnv() error {
-	part := d.path("demo.env.part")
-	if err := os.WriteFile(part, []byte(d.env()), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(part, d.path("demo.env"))
+	return child.WriteFile(d.path("demo.env"), []byte(d.env()), 0o600)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -68,6 +69,9 @@ func (d *demo) serve(ctx context.Context, listeners opened) error {
 		wait, done := context.WithTimeout(ctx, time.Minute)
 		err := n.awaitDirectory(wait)
 		if err == nil {
+			err = n.awaitNews(wait, begin)
+		}
+		if err == nil {
 			err = n.confirm(wait)
 		}
 		done()
@@ -117,6 +121,22 @@ func (d *demo) watch(ctx context.Context, cancel context.CancelCauseFunc, ended 
 		err = e
 	}
 	return err
+}
+
+// awaitNews returns when the directory has said at a moment after since that nothing of
+// it is missing. What was known before is enough to serve, but not to say that all is up:
+// people that were just added are to be there.
+func (n *node) awaitNews(ctx context.Context, since time.Time) error {
+	for {
+		if age, known := n.live.Snapshot().Age(); known && age < time.Since(since) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return errors.New("the directory is not followed: see the log")
+		case <-time.After(20 * time.Millisecond): // nobody tells that nothing is new
+		}
+	}
 }
 
 // confirm confirms the domains of the demo, where whose mailbox is where is no

@@ -124,8 +124,7 @@ func (d demoSlapd) setPasswords(cfg child.SlapdConfig) (int, error) {
 // loadDirectory writes the configuration of slapd and loads Example Corp, once,
 // and the people of --users that are not there yet.
 func (d demoSlapd) loadDirectory(ctx context.Context, cfg child.SlapdConfig) (string, error) {
-	count := d.path("ldap", "users") // exists once everything is loaded: how many of --users
-	have, err := readCount(count)
+	have, err := d.loaded(cfg)
 	if errors.Is(err, os.ErrNotExist) {
 		if err := os.RemoveAll(cfg.Dir); err != nil {
 			return "", err
@@ -157,16 +156,46 @@ func (d demoSlapd) loadDirectory(ctx context.Context, cfg child.SlapdConfig) (st
 		if err := cfg.Load(ctx, ldap.Demo(hash, service)); err != nil {
 			return "", err
 		}
+		if err := writeCount(cfg, 0); err != nil {
+			return "", err
+		}
 		have, said = 0, "with Example Corp"
 	}
 	if d.users > have {
-		if err := cfg.Load(ctx, loadPeople(have+1, d.users, hash)); err != nil {
+		if err := cfg.LoadMore(ctx, loadPeople(have+1, d.users, hash), func() error { return writeCount(cfg, d.users) }); err != nil {
 			return "", err
 		}
 		said += fmt.Sprintf(" and %d more people", d.users-have)
-		have = d.users
 	}
-	return said, os.WriteFile(count, []byte(strconv.Itoa(have)), 0o600)
+	return said, nil
+}
+
+// loaded is how many people of --users were loaded, after what a killed run has begun
+// was undone. The error is os.ErrNotExist where Example Corp was not loaded whole.
+func (d demoSlapd) loaded(cfg child.SlapdConfig) (int, error) {
+	if err := cfg.Recover(); err != nil {
+		return -1, err
+	}
+	have, err := readCount(countFile(cfg))
+	if !errors.Is(err, os.ErrNotExist) {
+		return have, err
+	}
+	old := d.path("ldap", "users") // where earlier versions had it
+	if have, err = readCount(old); err != nil {
+		return -1, err
+	}
+	if err := writeCount(cfg, have); err != nil {
+		return -1, err
+	}
+	return have, os.Remove(old)
+}
+
+// countFile is part of the database, so that a copy of that has the count that is true
+// of it.
+func countFile(cfg child.SlapdConfig) string { return filepath.Join(cfg.Database(), "users") }
+
+func writeCount(cfg child.SlapdConfig, n int) error {
+	return child.WriteFile(countFile(cfg), []byte(strconv.Itoa(n)), 0o600)
 }
 
 // readCount reads how many people of --users were loaded, -1 with

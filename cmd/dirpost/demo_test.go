@@ -151,8 +151,12 @@ func TestDemo(t *testing.T) {
 	if err := first.stop(t, syscall.SIGKILL); err == nil {
 		t.Error("killed, and ended well")
 	}
-	second := startDemo(t, dir, "--port-base", base)
+	second := startDemo(t, dir, "--port-base", base, "--users", "5")
 	env = second.env(t, dir)
+	if out, err := exec.Command("curl", "-sS", "--cacert", env["DIRPOST_CA_FILE"], "-u", "u00005:"+env["DIRPOST_USER_PASSWORD"],
+		"imaps://"+host+":"+env["DIRPOST_IMAPS_PORT"]+"/INBOX", "-X", "STATUS INBOX (MESSAGES)").CombinedOutput(); err != nil || !strings.Contains(string(out), "MESSAGES 0") {
+		t.Errorf("u00005, who came later, logs in: %v: %s", err, out)
+	}
 	if out, err := exec.Command("curl", "-sS", "--cacert", env["DIRPOST_CA_FILE"], "-u", "alice:"+env["DIRPOST_USER_PASSWORD"],
 		"imaps://"+host+":"+env["DIRPOST_IMAPS_PORT"]+"/INBOX", "-X", "STATUS INBOX (MESSAGES)").CombinedOutput(); err != nil || !strings.Contains(string(out), "MESSAGES 2") {
 		t.Errorf("alice has the mail of both self-checks: %v: %s", err, out)

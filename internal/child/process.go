@@ -234,6 +234,16 @@ func CopyFile(from, to string, u User) error {
 	return u.own(to)
 }
 
+// WriteFile writes a file that is there whole or not at all, however we end; it does not
+// survive a crash of the machine in the next seconds.
+func WriteFile(path string, b []byte, mode os.FileMode) error {
+	part := path + ".part"
+	if err := os.WriteFile(part, b, mode); err != nil {
+		return err
+	}
+	return os.Rename(part, path)
+}
+
 // OwnsPIDFile reports whether the process that a pid file names is alive and is
 // the one that was started with dir on its command line.
 func OwnsPIDFile(file, dir string) bool {

@@ -145,10 +145,10 @@ func (cfg SlapdConfig) Configure() error {
 	if cfg.Policy != "" {
 		fmt.Fprintf(&b, "overlay ppolicy\nppolicy_default %q\nppolicy_use_lockout\n", cfg.Policy)
 	}
-	if err := os.Mkdir(filepath.Join(cfg.Dir, "db"), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+	if err := os.Mkdir(cfg.Database(), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
-	if err := cfg.User.own(filepath.Join(cfg.Dir, "db")); err != nil {
+	if err := cfg.User.own(cfg.Database()); err != nil {
 		return err
 	}
 	return cfg.write(cfg.conf(), b.String())
@@ -161,21 +161,6 @@ func (cfg SlapdConfig) write(path, text string) error {
 		return err
 	}
 	return cfg.User.own(path)
-}
-
-// Load adds entries in LDIF to the database of a server that is not running.
-func (cfg SlapdConfig) Load(ctx context.Context, ldif string) error {
-	path := filepath.Join(cfg.Dir, "load.ldif")
-	if err := cfg.write(path, ldif); err != nil {
-		return err
-	}
-	defer os.Remove(path)
-	out, err := Command{Path: cfg.Programs.Slapadd, User: cfg.User, Args: []string{"-q", "-w", "-f", cfg.conf(), "-l", path}}.Output(ctx)
-	if err != nil {
-		return fmt.Errorf("load directory entries: %w", err)
-	}
-	_ = out // progress marks
-	return nil
 }
 
 // LDAPI returns the URL of the Unix socket.
