@@ -42,10 +42,12 @@ type Mask uint32
 // The rights that matter here.
 const (
 	CreateChild   Mask = 0x1
-	Self          Mask = 0x8   // a validated write, such as adding oneself to a group
-	ReadProperty  Mask = 0x10  // of Object
-	WriteProperty Mask = 0x20  // of Object
-	ControlAccess Mask = 0x100 // the extended right Object
+	ListChildren  Mask = 0x4     // see what is below
+	Self          Mask = 0x8     // a validated write, such as adding oneself to a group
+	ReadProperty  Mask = 0x10    // of Object
+	WriteProperty Mask = 0x20    // of Object
+	ControlAccess Mask = 0x100   // the extended right Object
+	ReadControl   Mask = 0x20000 // read the descriptor
 	WriteDAC      Mask = 0x40000
 	WriteOwner    Mask = 0x80000
 	GenericAll    Mask = 0x10000000
@@ -108,6 +110,25 @@ func Parse(b []byte) (Descriptor, error) {
 
 // list reads the access list at an offset.
 func list(b []byte, at uint32) ([]Entry, error) {
+	octets, err := entriesAt(b, at)
+	if err != nil {
+		return nil, err
+	}
+	var all []Entry
+	for i, o := range octets {
+		e, ok, err := entry(o)
+		if err != nil {
+			return nil, fmt.Errorf("entry %d: %w", i, err)
+		}
+		if ok {
+			all = append(all, e)
+		}
+	}
+	return all, nil
+}
+
+// entriesAt cuts the access list at an offset into its entries.
+func entriesAt(b []byte, at uint32) ([][]byte, error) {
 	if int64(at)+8 > int64(len(b)) {
 		return nil, fmt.Errorf("%w: list at octet %d", ErrSyntax, at)
 	}
@@ -116,7 +137,7 @@ func list(b []byte, at uint32) ([]Entry, error) {
 	if size < 8 || size > len(head) || count > MaxEntries {
 		return nil, fmt.Errorf("%w: list of %d octets with %d entries", ErrSyntax, size, count)
 	}
-	var all []Entry
+	var all [][]byte
 	rest := head[8:size]
 	for i := range count {
 		if len(rest) < 8 {
@@ -126,13 +147,7 @@ func list(b []byte, at uint32) ([]Entry, error) {
 		if n < 8 || n > len(rest) {
 			return nil, fmt.Errorf("%w: entry %d of %d octets", ErrSyntax, i, n)
 		}
-		e, ok, err := entry(rest[:n])
-		if err != nil {
-			return nil, fmt.Errorf("entry %d: %w", i, err)
-		}
-		if ok {
-			all = append(all, e)
-		}
+		all = append(all, rest[:n:n])
 		rest = rest[n:]
 	}
 	return all, nil

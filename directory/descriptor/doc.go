@@ -1,6 +1,7 @@
 // Package descriptor is the grammar of security descriptors, as Active Directory has
-// them in nTSecurityDescriptor: who may do what with an object. It reads; it judges
-// nothing but who is named for a right.
+// them in nTSecurityDescriptor: who may do what with an object. It reads them, and adds
+// or takes away what one account is allowed; it judges nothing but who is named for a
+// right.
 //
 // # Standards
 //
