@@ -21,6 +21,15 @@ func (t Tally) Of(kinds ...Kind) int {
 	return n
 }
 
+// There returns how many entries there are of all kinds.
+func (t Tally) There() int {
+	n := 0
+	for _, k := range t.Kinds {
+		n += k
+	}
+	return n
+}
+
 // Tallies returns the counts by directory. The map is the caller's.
 func (s *Snapshot) Tallies() map[string]Tally { return maps.Clone(s.tally) }
 

@@ -67,6 +67,7 @@ const mostHeld = 20
 
 // directoryStatus is what `dirpost directory status` prints.
 type directoryStatus struct {
+	file    *File
 	feeder  string
 	s       *directory.Snapshot
 	reports []directory.Report
@@ -76,7 +77,7 @@ type directoryStatus struct {
 }
 
 func readDirectoryStatus(ctx context.Context, file *File, db *postgres.DB) (*directoryStatus, error) {
-	st := &directoryStatus{held: make(map[string][]directory.HeldBack), now: db.Now()}
+	st := &directoryStatus{file: file, held: make(map[string][]directory.HeldBack), now: db.Now()}
 	var err error
 	if st.s, err = replicaOf(ctx, file, db); err != nil {
 		return nil, err
@@ -195,6 +196,9 @@ func (st *directoryStatus) report(w *tabwriter.Writer, r *directory.Report) {
 	}
 	if s := r.Status; s != nil && s.Mode != "" {
 		fmt.Fprintf(w, "followed\tby %s, woken by %s, deletions are %s; %s\n", s.Mode, s.Wake, s.Deletions, s.Server)
+		if areCompared(s) {
+			fmt.Fprintf(w, "deletions\tare found by comparing; %s\n", compareAdvice(st.file, r.Name))
+		}
 	}
 	if s := r.Status; s != nil && s.Profile != "" {
 		fmt.Fprintf(w, "read as\t%s: %s\n", s.Profile, s.ProfileWhy)

@@ -199,7 +199,7 @@ func (d *doctor) replica(ctx context.Context, db *postgres.DB) {
 	if n := s.AmbiguousAddresses() + s.AmbiguousLogins(); n > 0 {
 		d.warn("directory", "'dirpost directory check' names them", "%d addresses and login names belong to more than one entry", n)
 	}
-	if err := d.followed(ctx, db); err != nil {
+	if err := d.followed(ctx, db, s); err != nil {
 		d.bad("replica", "", err)
 	}
 }
@@ -209,7 +209,7 @@ func (d *doctor) replica(ctx context.Context, db *postgres.DB) {
 const maxBehind = time.Hour
 
 // followed looks at how the nodes get on with each directory.
-func (d *doctor) followed(ctx context.Context, db *postgres.DB) error {
+func (d *doctor) followed(ctx context.Context, db *postgres.DB, s *directory.Snapshot) error {
 	reports, err := directory.Reports(ctx, db)
 	node, nodeErr := directory.FeedingNode(ctx, db)
 	if err := errors.Join(err, nodeErr); err != nil {
@@ -229,12 +229,13 @@ func (d *doctor) followed(ctx context.Context, db *postgres.DB) error {
 		if r.Braked > 0 {
 			d.warn(subject, "'dirpost directory status' lists them; mend the directory, or 'dirpost directory release "+r.Name+"'", "%d entries are held back since too many would vanish at once", r.Braked)
 		}
+		d.deletions(s, &r)
 		if r.Status == nil {
 			continue
 		}
-		for _, s := range r.Status.Servers {
-			if s.Behind > maxBehind {
-				d.warn(subject, "'repadmin /showrepl' there says why", "%s has lacked changes for %s that another server has: who was disabled there may go on here", s.Name, span(s.Behind))
+		for _, one := range r.Status.Servers {
+			if one.Behind > maxBehind {
+				d.warn(subject, "'repadmin /showrepl' there says why", "%s has lacked changes for %s that another server has: who was disabled there may go on here", one.Name, span(one.Behind))
 			}
 		}
 	}

@@ -30,7 +30,7 @@ func joinCommand(path *string, std streams) *cobra.Command {
 	var f joinFlags
 	var r join.Request
 	var keytab, principal string
-	yes := false
+	yes, readDeleted := false, false
 	c := &cobra.Command{
 		Use: "join DOMAIN", Short: "Join a domain of Active Directory, as the account that reads it and judges passwords",
 		Long: `Join makes a computer account with the services of mail in a domain, from this
@@ -49,15 +49,22 @@ The section of the directory in the configuration has bind = "joined".`,
 				if r.Host == "" {
 					r.Host = file.Server.Name
 				}
-				a, err := joinWith(ctx, c, m, f, r, args[0], keytab, principal, std)
+				if readDeleted && keytab != "" {
+					return errors.New("--read-deleted needs an administrator, and --keytab asks for none: run 'dirpost join read-deleted' afterwards")
+				}
+				a, err := joinWith(ctx, c, m, f, &r, args[0], keytab, principal, std)
 				if err != nil {
 					return err
 				}
 				printAccount(a, std.out)
+				if readDeleted { // joined it is either way
+					r.Command = readDeletedAgain(f)
+					err = allowDeleted(ctx, m, r, std)
+				}
 				if d := file.Directory[m.Directory]; d.Domain == "" && a.NetBIOS != "" {
 					fmt.Fprintf(std.out, "People log in as %s\\NAME too, with this in [directory.%s]: domain = %q\n", a.NetBIOS, m.Directory, a.NetBIOS)
 				}
-				return trust(ctx, m, yes, std)
+				return errors.Join(err, trust(ctx, m, yes, std))
 			})
 		},
 	}
@@ -68,11 +75,13 @@ The section of the directory in the configuration has bind = "joined".`,
 	c.Flags().StringVar(&r.Host, "host", "", "full name of the mail host; server.name if missing")
 	c.Flags().StringSliceVar(&r.SharedNames, "shared-name", nil, "full name that several nodes have together; may be given several times")
 	c.Flags().BoolVar(&r.Reuse, "reuse", false, "take over an account that exists")
+	c.Flags().BoolVar(&readDeleted, "read-deleted", false, "let the account read deleted entries of the domain (CN=Deleted Objects), so that deletions are told at once and need not be found by comparing")
 	c.Flags().StringVar(&keytab, "keytab", "", "take a keytab that was made elsewhere, and make no account")
 	c.Flags().StringVar(&principal, "principal", "", "with --keytab: the account in it, if there are several")
 	c.Flags().BoolVarP(&yes, "yes", "y", false, "trust the certificate authorities of the domain without asking")
 	adminFlags(c, &f)
-	c.AddCommand(joinStatusCommand(path, &f, std), joinRotateCommand(path, &f, std), joinLeaveCommand(path, &f, std), joinTrustCommand(path, &f, std), joinKeytabCommand(path, &f, std))
+	c.AddCommand(joinStatusCommand(path, &f, std), joinRotateCommand(path, &f, std), joinLeaveCommand(path, &f, std), joinTrustCommand(path, &f, std), joinKeytabCommand(path, &f, std),
+		joinReadDeletedCommand(path, &f, std))
 	return c
 }
 
@@ -82,8 +91,8 @@ func adminFlags(c *cobra.Command, f *joinFlags) {
 	c.Flags().StringVar(&f.passwordFile, "password-file", "", "file with the password of --user; - is the input")
 }
 
-// joinWith joins, or takes a keytab.
-func joinWith(ctx context.Context, c *cobra.Command, m *join.Member, f joinFlags, r join.Request, domain, keytab, principal string, std streams) (*join.Stored, error) {
+// joinWith joins, or takes a keytab. Afterwards r says who the administrator is.
+func joinWith(ctx context.Context, c *cobra.Command, m *join.Member, f joinFlags, r *join.Request, domain, keytab, principal string, std streams) (*join.Stored, error) {
 	if keytab != "" {
 		b, err := Secret{ref: "file:" + keytab}.ResolveBytes()
 		if err != nil {
@@ -97,16 +106,20 @@ func joinWith(ctx context.Context, c *cobra.Command, m *join.Member, f joinFlags
 	if r.Password, err = readPassword(ctx, "Password of "+f.user+": ", f.passwordFile, std); err != nil {
 		return nil, err
 	}
-	return m.Join(ctx, r)
+	return m.Join(ctx, *r)
 }
 
 // flagsOf are the flags that were given, for a command that somebody may type
 // again.
 func flagsOf(c *cobra.Command) []string {
 	var all []string
-	for _, name := range []string{"config", "directory", "server", "user", "name", "ou", "host", "shared-name", "password-file"} {
+	for _, name := range []string{"config", "directory", "server", "user", "name", "ou", "host", "shared-name", "password-file", "read-deleted"} {
 		f := c.Flag(name)
 		if f == nil || !f.Changed {
+			continue
+		}
+		if f.Value.Type() == "bool" {
+			all = append(all, "--"+name+"="+f.Value.String())
 			continue
 		}
 		value := strings.Trim(f.Value.String(), "[]")

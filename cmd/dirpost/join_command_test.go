@@ -89,9 +89,9 @@ func TestJoinCommand(t *testing.T) {
 		"domain SID  S-1-5-21-", "imap/mail.corp.example", "sieve/imap.corp.example", "judged by Kerberos")
 	t.Logf("\n%s", out)
 	out = s.join(0, "", "status")
-	contains(t, out, "works: a ticket for MAIL$ was got and opened")
+	contains(t, out, "works: a ticket for MAIL$ was got and opened", "deletions   found by comparing; 'dirpost join read-deleted' has the domain tell them at once")
 	t.Logf("\n%s", out)
-	contains(t, s.join(0, "", "status", "--json"), `"missing_services":null`, `"problems":null`)
+	contains(t, s.join(0, "", "status", "--json"), `"missing_services":null`, `"problems":null`, `"told_of_deletions":false`)
 	contains(t, check(), "is good")
 	password := filepath.Join(s.dir, "admin")
 	if err := os.WriteFile(password, []byte(ad.AdminPassword+"\n"), 0o600); err != nil {
@@ -124,6 +124,7 @@ func TestJoinCommand(t *testing.T) {
 		t.Error("a wrong password logs in")
 	}
 	contains(t, s.command(0, "directory", "check"), "HERE") // which reads the domain with the account
+	s.readDeleted(ad)
 	contains(t, s.join(0, "", "rotate"), "MAIL$ has the key number 2.")
 	contains(t, s.join(0, "", "status"), "1 old, 0 not known to be in use", "The key number 2 works")
 	if err := login(ad.UserPassword + "x"); err == nil { // not from memory
@@ -142,7 +143,11 @@ func TestJoinCommand(t *testing.T) {
 	contains(t, s.join(0, ad.AdminPassword+"\n", "leave"), "The keys are forgotten.")
 	contains(t, s.join(1, "", "status"), "not joined")
 
+	contains(t, s.join(0, ad.AdminPassword+"\n", "corp.example", "--read-deleted"), "Joined CORP", "The account may read deleted entries now")
+	contains(t, s.join(0, "", "status"), "deletions   told at once")
+	contains(t, s.join(0, ad.AdminPassword+"\n", "leave"), "The keys are forgotten.")
 	service := filepath.Join(s.dir, "svc.keytab")
+	contains(t, s.join(1, "", "corp.example", "--keytab", service, "--read-deleted"), "run 'dirpost join read-deleted' afterwards")
 	if err := os.WriteFile(service, ad.Keytab, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -150,6 +155,30 @@ func TestJoinCommand(t *testing.T) {
 	contains(t, s.join(1, "", "status"), "made elsewhere", "setspn -S imap/HOST svc-mail")
 	contains(t, s.join(1, "", "rotate"), "'dirpost join --keytab FILE' takes the new one")
 	contains(t, s.join(0, "", "leave", "--keep-account"), "The keys are forgotten.")
+}
+
+// readDeleted lets the account of a running system read deleted entries, and takes that
+// back: everything that speaks of deletions says so, with the command.
+func (s *system) readDeleted(ad *testenv.ADServer) {
+	s.t.Helper()
+	const advice = "found by comparing; 'dirpost join read-deleted --directory corp' has the domain tell them at once"
+	status := s.command(0, "directory", "status")
+	for !strings.Contains(status, "followed") && s.t.Context().Err() == nil { // written down within seconds
+		time.Sleep(100 * time.Millisecond)
+		status = s.command(0, "directory", "status")
+	}
+	contains(s.t, status, "deletions are compared", "are "+advice)
+	var out bytes.Buffer
+	_ = run(s.t.Context(), []string{"dirpost", "--config", s.config, "doctor", "--only", "replica"}, streams{nil, &out, &out})
+	contains(s.t, out.String(), "deletions in corp", "are found by comparing, which is quick with ", "'dirpost join read-deleted --directory corp'")
+
+	admin := ad.AdminPassword + "\n"
+	contains(s.t, s.join(1, "not Passw0rd\n", "read-deleted"), "the password of Administrator@CORP.EXAMPLE is wrong")
+	contains(s.t, s.join(0, admin, "read-deleted"), "The account may read deleted entries now")
+	contains(s.t, s.join(0, admin, "read-deleted"), "could read deleted entries already")
+	contains(s.t, s.join(0, "", "status"), "deletions   told at once")
+	contains(s.t, s.join(0, admin, "read-deleted", "--revoke"), "may not read deleted entries any more")
+	contains(s.t, s.join(0, admin, "read-deleted", "--revoke"), "no right of its own")
 }
 
 // adAdmin is a connection that may do everything in the domain.

@@ -97,6 +97,7 @@ func printStatus(st *join.Status, out io.Writer) error {
 	}
 	if st.Problem == nil {
 		fmt.Fprintf(out, "  in AD       number %d, encryption types %d, clock %v off\n", st.KVNO, st.Etypes, st.Ahead.Abs())
+		fmt.Fprintf(out, "  deletions   %s\n", deletionsOf(st))
 	}
 	problems := statusProblems(st)
 	for _, p := range problems {
@@ -115,6 +116,7 @@ func statusJSON(st *join.Status) map[string]any {
 		"directory": st.Directory, "domain": st.Domain, "realm": st.Realm, "netbios": st.NetBIOS, "domain_sid": st.DomainSID,
 		"account": st.Principal, "dn": st.DN, "controller": st.Controller, "level": st.Level, "managed": st.Managed,
 		"kvno": k.KVNO, "kvno_domain": st.KVNO, "key_age_seconds": int64(st.Age / time.Second), "encryption_types": st.Etypes,
-		"services": st.Services, "missing_services": st.Missing, "clock_ahead_seconds": int64(st.Ahead / time.Second), "problems": statusProblems(st),
+		"services": st.Services, "missing_services": st.Missing, "clock_ahead_seconds": int64(st.Ahead / time.Second),
+		"told_of_deletions": st.Told, "problems": statusProblems(st),
 	}
 }

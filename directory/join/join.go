@@ -81,7 +81,7 @@ func (r Request) admin() gssapi.Account {
 
 // attributes of a computer account that a join looks at.
 var attributes = []string{"distinguishedName", "objectClass", "userAccountControl", "servicePrincipalName", "msDS-KeyVersionNumber",
-	"msDS-SupportedEncryptionTypes", "whenCreated", "pwdLastSet", "dNSHostName", "sAMAccountName"}
+	"msDS-SupportedEncryptionTypes", "whenCreated", "pwdLastSet", "dNSHostName", "sAMAccountName", "objectSid"}
 
 // Join makes the computer account of a domain, with a password of [NewPassword], or
 // takes one over, and returns its key. The key was tried: a connection was bound

@@ -337,6 +337,9 @@ type Status struct {
 	Missing  []string      // names of our services that the account does not have
 	Disabled bool
 	Ahead    time.Duration // our clock, of that of the domain controller
+	// Told says that the account may read deleted entries, so that the domain tells it
+	// of deletions; see [Member.ReadDeleted].
+	Told bool
 	// Ticket is what came of a ticket for our own account, opened with our keytab:
 	// nil is good.
 	Ticket error
@@ -374,6 +377,10 @@ func (m *Member) Status(ctx context.Context) (*Status, error) {
 		return st, nil
 	}
 	st.read(e)
+	if st.Told, err = s.SeesDeleted(ctx, ldap.SID(e.GetRawAttributeValue("objectSid"))); err != nil {
+		st.Problem = err
+		return st, nil
+	}
 	st.Ticket = ownTicket(ctx, a, s.KDC)
 	return st, nil
 }
@@ -433,7 +440,7 @@ const (
 )
 
 // Leave takes the account out of the domain, with the right of an administrator,
-// and forgets the keys. r needs User and Password, if the domain is asked.
+// what ReadDeleted gave it too, and forgets the keys. r needs User and Password, if the domain is asked.
 func (m *Member) Leave(ctx context.Context, how Leaving, r Request) error {
 	a, err := m.Store.Load(ctx, m.Directory)
 	if err != nil {
@@ -449,6 +456,7 @@ func (m *Member) Leave(ctx context.Context, how Leaving, r Request) error {
 			return r.explainLogin(err)
 		}
 		defer s.Close()
+		m.hideDeleted(ctx, s, a.Account)
 		if err := remove(ctx, s, a.Account, how); err != nil {
 			if goldap.IsErrorWithCode(err, goldap.LDAPResultInsufficientAccessRights) {
 				return problem(fmt.Errorf("%s may not remove %s: %w", r.User, a.DN, err), "dirpost join leave --user ADMIN", "dirpost join leave --keep-account")

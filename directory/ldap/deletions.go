@@ -89,35 +89,31 @@ func (d *deletions) wait(now time.Time, usn int64, most time.Duration) (time.Dur
 	return max(0, min(w, most-since)), true
 }
 
-// The ways in which deletions are seen, in SourceStatus.
+// The ways in which deletions are seen, in [directory.SourceStatus].
 const (
-	deletionsTold     = "told"
-	deletionsCompared = "compared"
+	DeletionsTold     = "told"     // by the server
+	DeletionsCompared = "compared" // with what was there before
 )
-
-// deletedObjects is the well-known GUID of the container of deleted objects
-// ([MS-ADTS] §6.1.1.4).
-const deletedObjects = "18E2EA80684F11D2B9AA00C04F79F805"
 
 // sight finds out whether the account sees deleted entries. A domain in which
 // nothing was ever deleted looks as if it did not, which costs little.
 func (s *dirsyncSession) sight(ctx context.Context) error {
-	req := ldap.NewSearchRequest(fmt.Sprintf("<WKGUID=%s,%s>", deletedObjects, s.dsa.context), ldap.ScopeSingleLevel, ldap.NeverDerefAliases, 1, 0, false,
-		"(isDeleted=TRUE)", []string{"1.1"}, []ldap.Control{ldap.NewControlMicrosoftShowDeleted()})
-	res, err := s.conn.search(ctx, s.client.cfg.Timeout, req)
-	if broken(err) {
-		return fmt.Errorf("look for deleted entries: %w", err)
+	told, err := seesDeleted(ctx, s.dsa.context, func(ctx context.Context, req *ldap.SearchRequest) (*ldap.SearchResult, error) {
+		return s.conn.search(ctx, s.client.cfg.Timeout, req)
+	})
+	if err != nil {
+		return err
 	}
-	s.toldOfDeletions(ldap.IsErrorWithCode(err, ldap.LDAPResultSizeLimitExceeded) || err == nil && len(res.Entries) > 0)
+	s.toldOfDeletions(told)
 	return nil
 }
 
 // toldOfDeletions takes down whether deletions are told.
 func (s *dirsyncSession) toldOfDeletions(told bool) {
 	s.deleted.told = told
-	how := deletionsCompared
+	how := DeletionsCompared
 	if told {
-		how = deletionsTold
+		how = DeletionsTold
 	}
 	s.report(func(st *directory.SourceStatus) { st.Deletions = how })
 }

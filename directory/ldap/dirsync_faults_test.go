@@ -75,7 +75,7 @@ func TestDirSyncDeletionsTold(t *testing.T) {
 		reports, err := directory.Reports(t.Context(), db)
 		must(t, err)
 		time.AfterFunc(100*time.Millisecond, n.hint)
-		return len(reports) == 1 && reports[0].Status != nil && reports[0].Status.Deletions == deletionsTold
+		return len(reports) == 1 && reports[0].Status != nil && reports[0].Status.Deletions == DeletionsTold
 	})
 }
 

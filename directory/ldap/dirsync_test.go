@@ -307,7 +307,7 @@ func TestDirSyncStatus(t *testing.T) {
 		got = reports[0].Status
 		return true
 	})
-	if got.Mode != FollowDirSync || got.Server != u.s.TLSURL || got.Deletions != deletionsCompared {
+	if got.Mode != FollowDirSync || got.Server != u.s.TLSURL || got.Deletions != DeletionsCompared {
 		t.Errorf("%+v", got)
 	}
 }

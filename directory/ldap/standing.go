@@ -30,10 +30,10 @@ func (s *standing) status(c *Client, mode, wake, deletions string) directory.Sou
 
 // Status implements directory.Reporter.
 func (s *syncrepl) Status() directory.SourceStatus {
-	return s.status(s.client, FollowSyncrepl, "persist", deletionsTold)
+	return s.status(s.client, FollowSyncrepl, "persist", DeletionsTold)
 }
 
 // Status implements directory.Reporter.
 func (p *poller) Status() directory.SourceStatus {
-	return p.status(p.client, FollowPoll, FollowPoll, deletionsCompared)
+	return p.status(p.client, FollowPoll, FollowPoll, DeletionsCompared)
 }
