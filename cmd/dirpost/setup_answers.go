@@ -65,6 +65,7 @@ type setupDirectory struct {
 	OU            string `toml:"ou"`
 	Reuse         bool   `toml:"reuse"`
 	Trust         bool   `toml:"trust"`
+	ReadDeleted   bool   `toml:"read_deleted"`
 }
 
 type setupDatabase struct {
@@ -152,6 +153,7 @@ func (a *setupAnswers) keys() []setupKey {
 		{"directory.ou", "join: where the account is made; where the domain wants computers without it.", `"OU=Servers,DC=corp,DC=example,DC=com"`, false, &d.OU},
 		{"directory.reuse", "join: take over a computer account that is there.", `true`, false, &d.Reuse},
 		{"directory.trust", "join: trust the certificate authorities that the domain names.", `true`, false, &d.Trust},
+		{"directory.read_deleted", "join: let the account read deleted entries, so that the domain tells it of deletions at once.", `true`, false, &d.ReadDeleted},
 
 		{"database.kind", "3. private (a cluster of its own, on this host), or given.", `"private"`, true, &b.Kind},
 		{"database.url", "given: PostgreSQL as the role that serves. A password is moved to a file.", `"postgres://dirpost_serve@db.example.com/dirpost?sslmode=verify-full&passfile=/root/pgpass"`, false, &b.URL},

@@ -281,10 +281,10 @@ func setupTrusts(t *testing.T, ad *testenv.ADServer, fingerprint string) {
 	s.joinAnswers(ad, "TRUST")
 	_, errs := s.setup(1, "--answers", s.answersFile())
 	contains(t, errs, "it can be read, but nobody could log in: ")
-	s.answers["directory.trust"] = "true"
+	s.answers["directory.trust"], s.answers["directory.read_deleted"] = "true", "true"
 	out, _ := s.setup(0, "--answers", s.answersFile())
-	contains(t, out, fingerprint, "the certificate authorities of the domain are trusted")
-	contains(t, s.join(0, "", "status"), "trusts", fingerprint)
+	contains(t, out, fingerprint, "the certificate authorities of the domain are trusted", "the domain tells the account of deletions at once")
+	contains(t, s.join(0, "", "status"), "trusts", fingerprint, "deletions   told at once")
 	contains(t, s.join(0, ad.AdminPassword+"\n", "leave"), "The keys are forgotten.")
 }
 

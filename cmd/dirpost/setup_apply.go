@@ -201,6 +201,13 @@ func (s *setup) join(ctx context.Context, db *postgres.DB) error {
 		}
 		s.did("the certificate authorities of the domain are trusted")
 	}
+	if s.a.Directory.ReadDeleted {
+		if _, err := m.ReadDeleted(ctx, s.admin); err != nil {
+			s.note("Deletions are found by comparing: %v", err)
+		} else {
+			s.did("the domain tells the account of deletions at once")
+		}
+	}
 	return s.tryLogins(ctx, m)
 }
 

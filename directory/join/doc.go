@@ -26,6 +26,9 @@
 // nor kept. Passwords of the account are random, and stand nowhere but in the
 // sealed rows.
 //
+// What the account is let read of deleted entries, if somebody asks for it, is one entry
+// in an access list in which nothing else changes, and it goes with the account.
+//
 // A password is written down before the domain gets it, so there is no moment in
 // which a crash would lose the account.
 package join
