@@ -15,6 +15,7 @@ import (
 	"dirpost/internal/testenv"
 
 	"github.com/emersion/go-smtp"
+	"github.com/go-ldap/ldap/v3"
 )
 
 // change edits the configuration before a node is started.
@@ -152,6 +153,63 @@ func TestCoexistence(t *testing.T) {
 		if got := strings.Count(there, want); got != n {
 			t.Errorf("the other system has %s %d times, want %d: %s", want, got, n, there)
 		}
+	}
+}
+
+// TestWaitingMailFollows: a change in the directory alone, and no command, sends mail
+// that waits where it goes now: into a mailbox that came here while the other system is
+// away, and into one that is no longer on hold.
+func TestWaitingMailFollows(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, "")
+	s.change("postmaster = \"postmaster@corp.example\"\n", "postmaster = \"alice@corp.example\"\nother_system = \"127.0.0.1:1\"\n")
+	group := "cn=sales,ou=groups," + s.slapd.Base
+	s.change("[auth]\n", "[directory.corp.mailboxes]\ngroups = [\""+group+"\"]\n[auth]\n")
+	s.start()
+	s.command(0, "directory", "check", "--accept")
+	admin := s.admin()
+	set := func(dn, attribute string, values ...string) {
+		t.Helper()
+		m := ldap.NewModifyRequest(dn, nil)
+		if attribute == "member" {
+			m.Add(attribute, values)
+		} else {
+			m.Replace(attribute, values)
+		}
+		if err := admin.Modify(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sent := 0
+	// waits sends until the mail waits, and the list of the queue says so: the change
+	// before it, or the confirmation, takes a moment.
+	waits := func(to, with string) {
+		t.Helper()
+		s.eventually(to+" waits", func() bool {
+			out := s.command(0, "queue", "list")
+			if strings.Contains(out, to) {
+				return strings.Contains(out, with)
+			}
+			if strings.HasPrefix(s.say("127.0.0.1", []string{to}, fmt.Sprintf("Message-ID: <%d@x>\r\nSubject: %[1]d\r\n\r\nx", sent))[0], "2.1.5") {
+				sent++
+			}
+			return false
+		})
+	}
+	waits("erik@corp.example", "4.4.1")
+	set(group, "member", s.person("erik"))
+	s.eventually("erik has it", func() bool { return !strings.Contains(s.command(0, "queue", "list"), "erik@") })
+	if n := len(s.await("erik", "INBOX", sent)); n != sent {
+		t.Errorf("erik has %d messages, want %d", n, sent)
+	}
+
+	sent = 0
+	set(s.person("bob"), "dirpostEnabled", "hold")
+	waits("bob@corp.example", "held")
+	set(s.person("bob"), "dirpostEnabled", "active")
+	s.eventually("bob has it", func() bool { return !strings.Contains(s.command(0, "queue", "list"), "bob@") })
+	if n := len(s.await("bob", "INBOX", sent)); n != sent {
+		t.Errorf("bob has %d messages, want %d", n, sent)
 	}
 }
 

@@ -24,6 +24,7 @@ import (
 	"dirpost/mta/qmgr"
 	"dirpost/mta/queue"
 	"dirpost/mta/remote"
+	"dirpost/mta/reroute"
 	"dirpost/mta/route"
 	"dirpost/mta/verify"
 )
@@ -162,7 +163,9 @@ func (n *node) buildQueueManager(q *queue.Queue, keys *dkim.Keys) error {
 	n.register(newQueueMetrics(q, n.db.Now))
 	cancel := n.bus.Subscribe(bus.TopicQueue, func(string) { q.WakeHere() })
 	n.closers = append(n.closers, cancel)
-	n.back = append(n.back, part{"queue manager", m.Run})
+	moves := reroute.New(n.live, q, n.log)
+	n.register(moves.Collectors()...)
+	n.back = append(n.back, part{"queue manager", m.Run}, part{"waiting mail", moves.Run})
 	return nil
 }
 

@@ -67,6 +67,8 @@ var rules = []rule{
 		"a decision: it returns the way and does not go there"},
 	{"mta/remote", []string{"mta/queue", "mta/route", "internal/..."}, nil,
 		"a transport sends what it is given where it is told"},
+	{"mta/reroute", []string{"mta/queue", "directory", "internal/..."}, nil,
+		"what waits and what the directory says of it; the way is the queue manager's to find"},
 	{"mta/verify", []string{"mta/queue", "mta/route", "internal/..."}, nil,
 		"a question to the next hop, asked by a transport that cmd joins to it"},
 	{"mta/qmgr", []string{"mta/queue", "mta/route", "mta/dsn", "internal/..."}, nil,

@@ -235,7 +235,7 @@ func (t *Transaction) plan(ctx context.Context, exp directory.Expansion, parsed 
 	}
 	for _, r := range exp.Held {
 		row := queueRow(r.Recipient, string(r.Entry.Key), "")
-		row.Held, row.Reason = true, "delivery to this mailbox is held, as the directory says"
+		row.Held, row.Reason = true, queue.HeldByDirectory
 		if r.Entry.Kind == directory.KindList {
 			row.Local, row.Reason = queue.LocalExpand, "waits for a moderator of the list"
 		}

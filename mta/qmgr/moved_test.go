@@ -1,11 +1,14 @@
 package qmgr
 
 import (
+	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"dirpost/mta/queue"
+	"dirpost/mta/route"
 )
 
 // Whose mailbox is here by now gets what waits for another system, although that is
@@ -40,4 +43,31 @@ func TestMovedHere(t *testing.T) {
 			t.Fatalf("queued: %+v", e)
 		}
 	}
+}
+
+// Who moves here while the other system is being tried does not wait for the next
+// attempt, whose time would come in minutes.
+func TestMovedWhileTried(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	var moved atomic.Bool
+	w.router = straight{}
+	w.to = scripted(func(_ context.Context, _ *route.Route, _ *queue.Message, attempts []queue.Attempt) []queue.Outcome {
+		moved.Store(true)
+		return same(attempts, queue.Outcome{Down: true, Reply: queue.Reply{Enhanced: "4.4.1", Text: "connection timed out", Relay: "none"}})
+	})
+	w.moved = func(r *queue.Recipient) string {
+		if moved.Load() {
+			return r.Person
+		}
+		return ""
+	}
+	alice := via(t, "away.example:25", "alice@corp.example")
+	alice.Person = "main:alice"
+	w.put(nil, alice)
+	w.start()
+	if got := w.events.wait(t, 2); got != "alice@corp.example deferred 4.4.1 none\nalice@corp.example delivered 2.0.0 local" {
+		t.Errorf("events:\n%s", got)
+	}
+	w.empty()
 }

@@ -37,6 +37,9 @@ func (m *Manager) settlement(msg *queue.Message, a queue.Attempt, o queue.Outcom
 		s.Verdict = queue.Deferred
 		m.attempts.WithLabelValues("deferred").Inc()
 		s.Pause = m.pause(now, msg)
+		if m.Moved != nil && m.Moved(&a.Recipient) != "" { // while it was being tried
+			s.Pause = time.Second
+		}
 	}
 	return s
 }
