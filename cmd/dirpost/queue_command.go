@@ -66,7 +66,7 @@ the client and in the log; or they select with --sender, --domain and --state.`,
 		use, short, done string
 		do               func(*queue.Queue, context.Context, queue.Filter) (int, error)
 	}{
-		{"retry", "Try recipients that wait at once", "will be tried at once", (*queue.Queue).Retry},
+		{"retry", "Try recipients that wait at once, also where the destination was away", "will be tried at once", (*queue.Queue).Retry},
 		{"hold", "Keep recipients until they are released", "held", (*queue.Queue).Hold},
 		{"release", "Let held recipients go", "released", (*queue.Queue).Release},
 		{"delete", "Take recipients out of the queue, without a report to anybody", "deleted", (*queue.Queue).Delete},

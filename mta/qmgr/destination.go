@@ -30,6 +30,7 @@ type destination struct {
 	window float64
 	failed float64 // failures since the last success, each the reciprocal of window
 	used   time.Time
+	died   time.Time
 	dead   time.Time   // until then
 	reason queue.Reply // why it is dead
 }
@@ -64,7 +65,20 @@ func (d *destinations) leave(name string) {
 	d.getLocked(name).active--
 }
 
-// dead says why nothing can be sent to a destination now, if that is so.
+// revive forgets that a destination is dead, if that is known from before the time at,
+// and reports whether it was.
+func (d *destinations) revive(name string, at time.Time) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	x := d.getLocked(name)
+	if x.died.After(at) {
+		return false
+	}
+	x.dead = time.Time{}
+	return true
+}
+
+// isDead says why nothing can be sent to a destination now, if that is so.
 func (d *destinations) isDead(name string) (reason queue.Reply, dead bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -85,7 +99,8 @@ func (d *destinations) heard(name string, o queue.Outcome) {
 	x.window = max(x.window-1/x.window, 1)
 	if x.failed >= 1 {
 		x.failed = 0
-		x.dead, x.reason = time.Now().Add(d.deadTime), o.Reply
+		x.died, x.reason = time.Now(), o.Reply
+		x.dead = x.died.Add(d.deadTime)
 	}
 }
 

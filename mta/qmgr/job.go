@@ -92,6 +92,9 @@ func (j *job) deliverRemote(ctx context.Context) {
 	defer j.beat(ctx, j.m.config.Lease)()
 	reason, dead := j.m.destinations.enter(j.destination)
 	defer j.m.destinations.leave(j.destination)
+	if dead && j.m.retried(ctx, j.destination) {
+		dead = false
+	}
 	var rt *route.Route
 	for msg, attempts := range j.byMessage(maxTransaction) {
 		if !dead {
@@ -123,6 +126,16 @@ func (j *job) deliverRemote(ctx context.Context) {
 		j.m.destinations.heard(j.destination, outcomes[0])
 		j.conclude(ctx, msg, attempts, outcomes)
 	}
+}
+
+// retried forgets that a destination is dead if an administrator has asked since to try
+// again what waits, and reports whether that is so.
+func (m *Manager) retried(ctx context.Context, destination string) bool {
+	ago, ok, err := m.Queue.Retried(ctx)
+	if err != nil {
+		m.Log.WarnContext(ctx, "destination left alone, whether it is to be tried again is not known", "err", err)
+	}
+	return ok && m.destinations.revive(destination, time.Now().Add(-ago))
 }
 
 // transport hands a message to the transport. What a bug of ours has kept from

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -418,6 +419,47 @@ func TestDead(t *testing.T) {
 			t.Errorf("left: %+v", e)
 		}
 	}
+}
+
+// Who asks that mail be tried at once is not told that its destination was away a minute
+// ago, on whichever node that is known; but what is known from after that counts.
+func TestRetryDead(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.router = straight{}
+	var away atomic.Bool
+	var asked atomic.Int32
+	away.Store(true)
+	w.to = scripted(func(_ context.Context, _ *route.Route, _ *queue.Message, attempts []queue.Attempt) []queue.Outcome {
+		asked.Add(1)
+		if away.Load() {
+			return same(attempts, queue.Outcome{Down: true, Reply: queue.Reply{Enhanced: "4.4.1", Text: "connection timed out", Relay: "none"}})
+		}
+		return sent(attempts)
+	})
+	const messages = 10
+	for i := range messages {
+		w.put(nil, queue.Recipient{Address: address(t, fmt.Sprintf("u%d@dead.example", i))})
+	}
+	w.start()
+	w.events.wait(t, messages)
+	before := asked.Load()
+	retry := func() {
+		t.Helper()
+		// From a command, which is no node.
+		if n, err := queue.New(w.db, queue.Config{}).Retry(t.Context(), queue.Filter{}); n != messages || err != nil {
+			t.Fatalf("%d recipients, %v", n, err)
+		}
+		w.queue.WakeHere()
+	}
+	retry()
+	w.events.wait(t, 2*messages)
+	if n := asked.Load(); n == before || n > before+5 {
+		t.Errorf("asked %d times, and %d times when it was to be tried again", before, n-before)
+	}
+	away.Store(false)
+	retry()
+	w.empty()
 }
 
 // A large body goes through in pieces, exactly as it was.

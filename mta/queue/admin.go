@@ -2,7 +2,9 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"dirpost/internal/envelope"
 	"dirpost/internal/postgres"
@@ -58,6 +60,10 @@ func (q *Queue) Release(ctx context.Context, f Filter) (int, error) {
 }
 
 const retrySQL = `
+with asked as (
+  insert into outq_retry (retried_at)
+  values (now())
+  on conflict (one) do update set retried_at = excluded.retried_at)
 update outq o
    set next_at = now()
   from outq_msg m
@@ -70,13 +76,32 @@ update outq o
    and o.state = 0
    and o.next_at > now()`
 
-// Retry makes waiting recipients due at once, and returns how many.
+// Retry makes waiting recipients due at once, and returns how many. From then on what
+// any node knows of destinations that are away does not count any more; see Retried.
 func (q *Queue) Retry(ctx context.Context, f Filter) (int, error) {
 	n, err := q.change(ctx, "retry", retrySQL, f)
 	if n > 0 {
 		q.Wake()
 	}
 	return n, err
+}
+
+const retriedSQL = `
+select extract(epoch from now() - retried_at)::float8
+  from outq_retry`
+
+// Retried returns how long ago Retry was called last, on whatever node; false where it
+// never was. Whoever has claimed a recipient that it made due sees it.
+func (q *Queue) Retried(ctx context.Context) (time.Duration, bool, error) {
+	var seconds float64
+	err := q.db.QueryRow(ctx, postgres.Background, retriedSQL).Scan(&seconds)
+	switch {
+	case errors.Is(err, postgres.ErrNoRows):
+		return 0, false, nil
+	case err != nil:
+		return 0, false, fmt.Errorf("ask when the queue was to be tried: %w", err)
+	}
+	return time.Duration(seconds * float64(time.Second)), true, nil
 }
 
 const lockSQL = `
