@@ -134,10 +134,13 @@ func checkSelfPower(ctx context.Context, name string, client *ldap.Client) (note
 	case power.How == "":
 		return fmt.Sprintf("directory.%s: the server does not say what people can write in their own entry: 'dirpost directory check USER' tries it with the login of one.", name), nil
 	}
+	if power.Unknown != "" {
+		note = fmt.Sprintf("directory.%s: people may be able to write more in their own entry than is known: %s.", name, power.Unknown)
+	}
 	var errs []error
 	for _, w := range power.Writable {
 		errs = append(errs, fmt.Errorf(`directory.%s: people can write %s in their own entry, by the %s, and would give themselves what they like, since it is read as %s: take that right away from them, use a policy group instead ([[policy]]), or add trusted = ["%s"]`,
 			name, w.Attribute, power.How, strings.Join(w.Fields, ", "), strings.Join(w.Fields, `", "`)))
 	}
-	return "", errors.Join(errs...)
+	return note, errors.Join(errs...)
 }

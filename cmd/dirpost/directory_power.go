@@ -80,6 +80,9 @@ func (out *serverChecks) selfPower(ctx context.Context, client *ldap.Client) {
 		out.findings = append(out.findings, directory.Finding{What: "people can write", Of: w.Attribute,
 			Text: fmt.Sprintf("in their own entry, by the %s, and it is read as %s: take the right away, or use a policy group", found.How, strings.Join(w.Fields, ", "))})
 	}
+	if found.Unknown != "" {
+		out.findings = append(out.findings, directory.Finding{What: "rights not known", Of: client.Name(), Text: found.Unknown})
+	}
 }
 
 // changers notes who may change the members of g.

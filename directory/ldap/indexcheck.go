@@ -79,11 +79,21 @@ func (c *Client) asked() (names []string, why map[string]string) {
 	return names, why
 }
 
-// configuration returns the entry of the database below which the base is, nil where
-// the account may not read it or the server is no OpenLDAP.
-func (c *Client) configuration(ctx context.Context, nc *conn) (*ldap.Entry, error) {
+// serverConfig is what the configuration of an OpenLDAP server (slapd-config(5)) says of
+// the database below which the base is.
+type serverConfig struct {
+	dn      string // of the database
+	indexes []string
+	rules   []string // of access, in the order in which they count, the front end's last
+	// front says whether the front end could be read. Else there may be more rules.
+	front bool
+}
+
+// configuration reads the configuration of the server, nil where the account may not
+// read it or the server is no OpenLDAP.
+func (c *Client) configuration(ctx context.Context, nc *conn) (*serverConfig, error) {
 	req := ldap.NewSearchRequest("cn=config", ldap.ScopeSingleLevel, ldap.NeverDerefAliases, 0, 0, false,
-		"(objectClass=olcDatabaseConfig)", []string{"olcSuffix", "olcDbIndex", "olcAccess"}, nil)
+		"(objectClass=olcDatabaseConfig)", []string{"olcDatabase", "olcSuffix", "olcDbIndex", "olcAccess"}, nil)
 	res, err := nc.search(ctx, c.cfg.Timeout, req)
 	if err != nil && broken(err) {
 		return nil, fmt.Errorf("read the configuration of directory %q: %w", c.cfg.Name, err)
@@ -92,16 +102,42 @@ func (c *Client) configuration(ctx context.Context, nc *conn) (*ldap.Entry, erro
 		return nil, nil
 	}
 	base := directory.NormalizeDN(c.cfg.Base)
-	var best *ldap.Entry
+	var best, front *ldap.Entry
 	length := -1
 	for _, e := range res.Entries {
+		if strings.EqualFold(orderPrefix.ReplaceAllString(e.GetEqualFoldAttributeValue("olcDatabase"), ""), "frontend") {
+			front = e
+		}
 		for _, s := range e.GetEqualFoldAttributeValues("olcSuffix") {
 			if s = directory.NormalizeDN(s); (base == s || strings.HasSuffix(base, ","+s)) && len(s) > length {
 				best, length = e, len(s)
 			}
 		}
 	}
-	return best, nil
+	if best == nil {
+		return nil, nil
+	}
+	found := &serverConfig{dn: best.DN, indexes: best.GetEqualFoldAttributeValues("olcDbIndex"), rules: inOrder(best.GetEqualFoldAttributeValues("olcAccess"))}
+	if front != nil {
+		// Rules of the front end are appended to those of each database.
+		found.front = true
+		found.rules = append(found.rules, inOrder(front.GetEqualFoldAttributeValues("olcAccess"))...)
+	}
+	return found, nil
+}
+
+// inOrder sorts values by the numbers in braces that they begin with.
+func inOrder(values []string) []string {
+	number := func(v string) int {
+		n, err := strconv.Atoi(strings.Trim(orderPrefix.FindString(v), "{}"))
+		if err != nil {
+			return 0
+		}
+		return n
+	}
+	values = slices.Clone(values)
+	slices.SortStableFunc(values, func(a, b string) int { return number(a) - number(b) })
+	return values
 }
 
 func (c *Client) configIndexes(ctx context.Context, nc *conn) (Indexes, error) {
@@ -113,12 +149,12 @@ func (c *Client) configIndexes(ctx context.Context, nc *conn) (Indexes, error) {
 	if db == nil {
 		return Indexes{Unknown: "the account may not read the server's configuration (cn=config in OpenLDAP); these should have an equality index: " + strings.Join(names, ", ")}, nil
 	}
-	has := equalityIndexes(db.GetEqualFoldAttributeValues("olcDbIndex"))
+	has := equalityIndexes(db.indexes)
 	var found Indexes
 	for _, a := range names {
 		if !has[a] {
 			found.Missing = append(found.Missing, MissingIndex{Attribute: a, Why: why[a],
-				LDIF: "dn: " + db.DN + "\nchangetype: modify\nadd: olcDbIndex\nolcDbIndex: " + a + " eq\n"})
+				LDIF: "dn: " + db.dn + "\nchangetype: modify\nadd: olcDbIndex\nolcDbIndex: " + a + " eq\n"})
 		}
 	}
 	return found, nil

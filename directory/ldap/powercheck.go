@@ -124,15 +124,49 @@ func (c *Client) ruleChangers(ctx context.Context, nc *conn) (Changers, error) {
 		members[src.attribute] = true
 	}
 	var found Changers
-	for _, rule := range db.GetEqualFoldAttributeValues("olcAccess") {
-		if letsWrite(rule) && mayBeAbout(rule, members) {
+	rules, end := reached(db.rules)
+	for _, rule := range rules {
+		if letsWrite(withoutRoot(rule)) && mayBeAbout(rule, members) {
 			found.Rules = append(found.Rules, rule)
 		}
 	}
-	if len(found.Rules) == 0 {
-		found.Unknown = "no access rule lets anybody but the server's own administrator write the members"
+	if !end && !db.front {
+		found.Unknown = frontUnknown
 	}
 	return found, nil
+}
+
+// frontUnknown says that there may be more rules than could be read.
+const frontUnknown = "the account may not read the access rules of the front end (olcDatabase={-1}frontend), which count after those of the database"
+
+// reached returns the access rules that can count: behind one for everything none does,
+// unless somebody is let through it. end reports whether there is one.
+func reached(rules []string) (counting []string, end bool) {
+	for i, rule := range rules {
+		words := strings.Fields(strings.ToLower(orderPrefix.ReplaceAllString(rule, "")))
+		if len(words) > 2 && words[0] == "to" && words[1] == "*" && words[2] == "by" && !slices.Contains(words, "break") {
+			return rules[:i+1], true
+		}
+	}
+	return rules, false
+}
+
+// serverRoot is who is root on the machine of the server, by its socket: everywhere
+// Debian and Ubuntu let that manage all.
+const serverRoot = "gidnumber=0+uidnumber=0,cn=peercred,cn=external,cn=auth"
+
+// withoutRoot is an access rule without what it gives to the server's own root.
+func withoutRoot(rule string) string {
+	words := strings.Fields(rule)
+	for i := 0; i+2 < len(words); {
+		who := strings.ReplaceAll(strings.ToLower(words[i+1]), `"`, "")
+		if strings.EqualFold(words[i], "by") && (who == "dn.exact="+serverRoot || who == "dn="+serverRoot || who == "dn.base="+serverRoot) {
+			words = slices.Delete(words, i, i+3)
+			continue
+		}
+		i++
+	}
+	return strings.Join(words, " ")
 }
 
 // letsWrite reports whether an access rule (slapd.access(5)) gives anybody the right
@@ -179,6 +213,8 @@ type SelfPower struct {
 	// How says what was looked at, "" where the server does not tell.
 	How      string
 	Writable []SelfWrite
+	// Unknown says why there may be more, "" where there is not.
+	Unknown string
 }
 
 // samplePeople is how many people are looked at: rights differ by unit, not by person.

@@ -8,6 +8,8 @@ import (
 	"dirpost/directory"
 	"dirpost/directory/descriptor"
 	"dirpost/internal/testenv"
+
+	"github.com/go-ldap/ldap/v3"
 )
 
 func TestEqualityIndexes(t *testing.T) {
@@ -259,6 +261,97 @@ func TestSelfByDefault(t *testing.T) {
 	for name, want := range map[string]bool{"msDS-cloudExtensionAttribute1": true, "employeeNumber": false} {
 		if got := slices.ContainsFunc(sets[name], func(g string) bool { return slices.Contains(writes, g) }); got != want {
 			t.Errorf("%s: %t; sets %q, writes %q", name, got, sets[name], writes)
+		}
+	}
+}
+
+// TestFrontRules: access rules of the front end count behind those of the database, and
+// what a real slapd lets people write is what is said.
+func TestFrontRules(t *testing.T) {
+	t.Parallel()
+	s := testenv.Slapd(t)
+	cfg := config(t, s)
+	person := "uid=bob,ou=people," + s.Base
+	group := &directory.Entry{DN: "cn=sales,ou=groups," + s.Base}
+	mayWrite := func() bool {
+		t.Helper()
+		nc, err := ldap.DialURL(s.URL)
+		must(t, err)
+		defer nc.Close()
+		must(t, nc.Bind(person, s.UserPassword))
+		m := ldap.NewModifyRequest(person, nil)
+		m.Replace("dirpostQuotaBytes", []string{"1000000"})
+		err = nc.Modify(m)
+		if err != nil && !ldap.IsErrorWithCode(err, ldap.LDAPResultInsufficientAccessRights) {
+			t.Fatal(err)
+		}
+		return err == nil
+	}
+	const front = "access to attrs=dirpostQuotaBytes by self write by users read\naccess to attrs=member by dnattr=owner write by users read\n"
+	check := func(what string, power bool, rules int) {
+		t.Helper()
+		c := client(t, cfg)
+		self, err := c.CheckSelfPower(t.Context())
+		if got := len(self.Writable) == 1 && self.Writable[0].Attribute == "dirpostQuotaBytes"; err != nil || self.How == "" || self.Unknown != "" || got != power || mayWrite() != power {
+			t.Errorf("%s: %v %+v; the server lets it be written: %t", what, err, self, mayWrite())
+		}
+		who, err := c.CheckGroup(t.Context(), nil, group)
+		if err != nil || who.Unknown != "" || len(who.Rules) != rules {
+			t.Errorf("%s: %v %+v", what, err, who)
+		}
+	}
+	s.AllowInFront(t, front)
+	check("what the database says nothing of", true, 1)
+	s.ShowConfig(t, "access to * by anonymous auth by users read\n")
+	check("the database has the last word", false, 0)
+	s.ShowConfig(t, "access to attrs=dirpostQuotaBytes by users read\n")
+	check("the database has it of this attribute", false, 1)
+	s.ShowConfig(t, "access to * by * break\n")
+	check("it lets everybody through", true, 1)
+
+	s.HideFront(t)
+	c := client(t, cfg)
+	if self, err := c.CheckSelfPower(t.Context()); err != nil || len(self.Writable) != 0 || !strings.Contains(self.Unknown, "frontend") {
+		t.Errorf("hidden: %v %+v", err, self)
+	}
+	if who, err := c.CheckGroup(t.Context(), nil, group); err != nil || len(who.Rules) != 0 || !strings.Contains(who.Unknown, "frontend") {
+		t.Errorf("hidden: %v %+v", err, who)
+	}
+	s.ShowConfig(t, "access to * by anonymous auth by users read\n")
+	if self, err := client(t, cfg).CheckSelfPower(t.Context()); err != nil || self.How == "" || self.Unknown != "" {
+		t.Errorf("hidden, and not asked: %v %+v", err, self)
+	}
+}
+
+// TestRulesInOrder: rules count by their numbers, those behind the last word do not, and
+// the server's own root is nobody else.
+func TestRulesInOrder(t *testing.T) {
+	t.Parallel()
+	if got := inOrder([]string{"{10}c", "{2}b", "{0}a", "d"}); strings.Join(got, " ") != "{0}a d {2}b {10}c" {
+		t.Errorf("%q", got)
+	}
+	const root = `to * by dn.exact="gidNumber=0+uidNumber=0,cn=peercred,cn=external,cn=auth" manage`
+	for _, tt := range []struct {
+		rules []string
+		want  int
+		end   bool
+	}{
+		{nil, 0, false},
+		{[]string{"{0}to attrs=mail by self write", "{1}to * by users read", "{2}to * by * write"}, 2, true},
+		{[]string{"{0}to * by self write by * break", "{1}to * by users read", "{2}to * by * write"}, 2, true},
+		{[]string{`{0}to dn.subtree="dc=x" by users read`, "{1}to * filter=(uid=*) by users read"}, 2, false},
+		{[]string{"{0}" + root + " by * break", "{1}to *"}, 2, false},
+	} {
+		if got, end := reached(tt.rules); len(got) != tt.want || end != tt.end {
+			t.Errorf("%q: %q, %t", tt.rules, got, end)
+		}
+	}
+	for rule, want := range map[string]bool{
+		root: false, root + " by * break": false, root + " by self write": true, `{0}to * by dn.base="cn=admin,dc=x" manage`: true,
+		`to * by dn.exact=gidNumber=0+uidNumber=0,cn=peercred,cn=external,cn=auth manage by * read`: false, "to * by": false,
+	} {
+		if got := letsWrite(withoutRoot(rule)); got != want {
+			t.Errorf("%s: %t", rule, got)
 		}
 	}
 }

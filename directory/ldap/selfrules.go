@@ -17,17 +17,18 @@ func (c *Client) selfByRules(ctx context.Context, nc *conn, mapped map[string][]
 	if err != nil || db == nil {
 		return SelfPower{}, err
 	}
-	rules := db.GetEqualFoldAttributeValues("olcAccess")
-	if len(rules) == 0 {
-		return SelfPower{}, nil // those of the front end count, if there are any
-	}
+	rules, end := reached(db.rules)
 	check := SelfCheck{}
 	for _, a := range slices.Sorted(maps.Keys(mapped)) {
 		if selfMayWrite(rules, a) {
 			check.add(a, mapped[a])
 		}
 	}
-	return SelfPower{How: "access rules of the server", Writable: check.Writable}, nil
+	found := SelfPower{How: "access rules of the server", Writable: check.Writable}
+	if !end && !db.front {
+		found.Unknown = frontUnknown
+	}
+	return found, nil
 }
 
 // selfMayWrite reports whether access rules let people write an attribute in their own

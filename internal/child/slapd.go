@@ -68,8 +68,10 @@ type SlapdConfig struct {
 	RootPassword string   // of RootDN, stored as a hash
 	Schema       []string // texts of further schema files, in slapd.conf's form
 	Access       string   // further access rules, in slapd.conf's form, before the usual ones
+	FrontAccess  string   // access rules of the front end; with them the usual one for everything is the front end's last, and no longer the database's
 	Policy       string   // DN of the password policy of all; "" for a server without policies
 	ConfigReader string   // DN that may read the configuration, cn=config; "": nobody
+	HideFront    bool     // from ConfigReader: the rules of the front end
 	Index        []string // attributes to index for equality, beside the usual ones
 	// PasswordPolicy is the DN of the policy for all passwords (slapo-ppolicy(5)), ""
 	// for none.
@@ -119,12 +121,20 @@ func (cfg SlapdConfig) Configure() error {
 	// Anybody may ask what the server can do, whoever has bound what it knows;
 	// nobody reads passwords.
 	b.WriteString("access to dn.base=\"\" by * read\naccess to dn.base=\"cn=Subschema\" by * read\n")
+	const everything = "access to * by users read by * none\n"
+	if cfg.FrontAccess != "" {
+		b.WriteString(cfg.FrontAccess + everything)
+	}
 	hash, err := SSHA(cfg.RootPassword)
 	if err != nil {
 		return err
 	}
 	if cfg.ConfigReader != "" {
-		fmt.Fprintf(&b, "database config\naccess to * by dn.exact=%q read by * none\n", cfg.ConfigReader)
+		b.WriteString("database config\n")
+		if cfg.HideFront {
+			b.WriteString("access to dn.base=\"olcDatabase={-1}frontend,cn=config\" by * none\n")
+		}
+		fmt.Fprintf(&b, "access to * by dn.exact=%q read by * none\n", cfg.ConfigReader)
 	}
 	fmt.Fprintf(&b, "database mdb\nsuffix %q\nrootdn %q\nrootpw %s\ndirectory %s/db\nmaxsize 4294967296\n", cfg.Suffix, cfg.RootDN, hash, cfg.Dir)
 	if cfg.NoSync {
@@ -132,7 +142,10 @@ func (cfg SlapdConfig) Configure() error {
 	}
 	b.WriteString(cfg.Access)
 	b.WriteString("access to attrs=userPassword by self =xw by anonymous auth by * none\n")
-	b.WriteString("access to * by users read by * none\nlimits * size=unlimited time=unlimited\n")
+	if cfg.FrontAccess == "" {
+		b.WriteString(everything)
+	}
+	b.WriteString("limits * size=unlimited time=unlimited\n")
 	// syncprov compares entryCSN, the mail system asks by the others.
 	b.WriteString("index objectClass,entryCSN,entryUUID,uid,mail,member eq\n")
 	if len(cfg.Index) > 0 {

@@ -188,6 +188,23 @@ func (s *SlapdServer) ShowConfig(t testing.TB, rules string) {
 	s.Allow(t, rules)
 }
 
+// AllowInFront makes the server start again with access rules of its front end, in
+// slapd.conf's form, which count where those of its database have nothing to say, and
+// with a configuration as of ShowConfig.
+func (s *SlapdServer) AllowInFront(t testing.TB, rules string) {
+	t.Helper()
+	s.cfg.FrontAccess = rules
+	s.ShowConfig(t, "")
+}
+
+// HideFront makes the server start again with a front end whose rules the service
+// account may not read.
+func (s *SlapdServer) HideFront(t testing.TB) {
+	t.Helper()
+	s.cfg.HideFront = true
+	s.ShowConfig(t, s.cfg.Access)
+}
+
 // SetCertificate makes the server start again with another certificate.
 func (s *SlapdServer) SetCertificate(t testing.TB, c Cert) {
 	t.Helper()
