@@ -41,9 +41,6 @@
 //
 // # Bugs
 //
-// Mail that somebody has submitted before the account was disabled, or ended, goes on
-// its way: the queue does not hold it.
-//
 // A contact may be among the senders of a list, and is a stranger all the same: who
 // mail from outside is by cannot be told from its envelope.
 package directory

@@ -39,6 +39,9 @@ type LDAPBehaviour struct {
 	Delay time.Duration
 	// Value, if set, replaces the values of entries.
 	Value func(dn, attribute string, value []byte) []byte
+	// Heard, if set, is called with each message of a client, by several connections
+	// at once.
+	Heard func(message []byte)
 	// BreakAt, if not 0, is the how many-th entry of a connection is sent half.
 	// Then the connection is closed, or with Silent left as it is.
 	BreakAt int
@@ -208,6 +211,9 @@ func (s *proxySession) requests() {
 		id, _ := m.Children[0].Value.(int64)
 		op := m.Children[1]
 		b := s.proxy.now()
+		if b.Heard != nil {
+			b.Heard(m.Bytes())
+		}
 		switch {
 		case op.ClassType != ber.ClassApplication:
 		case op.Tag == opBindRequest:
