@@ -107,6 +107,9 @@ func TestInjection(t *testing.T) {
 		lmtp.answer("LHLO client.example", "2")
 		lmtp.answer("MAIL FROM:<friend@far.example>", "2")
 		lmtp.answer("RCPT TO:<"+a+">", "5")
+		for _, w := range []*wire{stranger, bob, lmtp} {
+			_ = w.conn.Close()
+		}
 	}
 	bobs := "uid=bob,ou=people," + s.slapd.Base
 	for _, name := range hostileLogins {
@@ -117,6 +120,7 @@ func TestInjection(t *testing.T) {
 				t.Errorf("SELECT %s: %s", text, got)
 			}
 		}
+		_ = box.conn.Close()
 		if out := s.command(0, "explain", name); name != bobs && strings.Contains(out, bobs) { // a DN is what it takes, too
 			t.Errorf("explain %q: %s", name, out)
 		}
