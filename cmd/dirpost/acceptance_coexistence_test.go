@@ -280,6 +280,7 @@ func TestAcceptanceMovedWhileQueued(t *testing.T) {
 		return strings.Count(out, "erik@") == 2 && strings.Count(out, "bob@") == 1
 	})
 	member(true, "erik")
+	s.eventually("erik is here", func() bool { return !strings.Contains(s.command(0, "explain", "erik@corp.example"), addr) })
 	s.eventually("erik has both here", func() bool { return has("erik", "here") == 1 && has("erik", "stays") == 1 })
 	if out := s.command(0, "queue", "list"); strings.Count(out, "erik@") != 0 || strings.Count(out, "bob@") != 1 {
 		t.Errorf("queue:\n%s", out)
