@@ -249,6 +249,9 @@ func answer(r queue.Reply) string {
 	if r.Code == 0 && r.Relay == "" {
 		return r.Text // why it is held
 	}
+	if r.Code == 0 { // no server has said it
+		return strings.TrimSpace(fmt.Sprintf("%s: %s %s", r.Relay, r.Enhanced, r.Text))
+	}
 	return strings.TrimSpace(fmt.Sprintf("%s: %d %s %s", r.Relay, r.Code, r.Enhanced, r.Text))
 }
 

@@ -64,6 +64,7 @@ type Recipient struct {
 	Diagnostic             string    // reply of the remote server, "550 5.1.1 …"; "" if it was us
 	RemoteMTA              string    // host that said so, "" if it was us
 	Moderated              bool      // a moderator of the list has decided; Diagnostic has the words
+	Returned               bool      // likewise an administrator, who had held it
 	LastAttempt            time.Time // zero: unknown
 	WillRetryUntil         time.Time // of Delayed; zero: unknown
 }

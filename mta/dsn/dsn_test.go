@@ -283,4 +283,9 @@ func TestModerated(t *testing.T) {
 		Diagnostic: "Please do not ask everybody. Ask the canteen, which knows the menu of the whole week and of the next.",
 	}))
 	golden(t, "08-moderated", b)
+	b, _ = compose(t, report(t, lunchHeader, lunchBody, Recipient{
+		Address: address(t, "bob@elsewhere.example"), Action: Failed, Status: "5.7.1", Returned: true,
+		Diagnostic: "Not to be sent outside.",
+	}))
+	golden(t, "09-returned", b)
 }

@@ -80,8 +80,12 @@ func writeRecipient(b *strings.Builder, rcpt Recipient) {
 		b.WriteString("\n")
 		return
 	}
-	if rcpt.Moderated {
-		writeWrapped(b, "    ", "Messages to this list are read by its moderators first, and yours was not passed on to the members. Why:")
+	if rcpt.Moderated || rcpt.Returned {
+		why := "Messages to this list are read by its moderators first, and yours was not passed on to the members. Why:"
+		if rcpt.Returned {
+			why = "An administrator of the mail system has held your message back, and returns it. Why:"
+		}
+		writeWrapped(b, "    ", why)
 		b.WriteByte('\n')
 		writeWrapped(b, "    ", cut(clean(rcpt.Diagnostic, true), maxRemoteText))
 		b.WriteByte('\n')

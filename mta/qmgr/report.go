@@ -164,6 +164,7 @@ func reported(msg *queue.Message, s *queue.Settlement, now time.Time) dsn.Recipi
 		r.Action = dsn.Relayed
 	}
 	r.Moderated = s.Reply.Relay == queue.RelayModerator
+	r.Returned = s.Reply.Relay == queue.RelayAdministrator
 	host, _, asked := strings.Cut(s.Reply.Relay, "[")
 	switch {
 	case s.Reply.Code != 0 && asked:

@@ -27,6 +27,10 @@ type Question struct {
 // words for the author.
 const RelayModerator = "moderator"
 
+// RelayAdministrator is the Relay of a Reply to a message that was held for another
+// reason, and returned with the words of who looks after the queue.
+const RelayAdministrator = "administrator"
+
 // Decision is what became of a Question.
 type Decision int16
 
@@ -166,8 +170,10 @@ func (q *Queue) Moderate(ctx context.Context, log *slog.Logger) error {
 }
 
 const rejectSQL = `
-select count(*) filter (where outq_return_held(h.queue_id, h.n, '5.7.2', $6, 'moderator'))
-  from (select o.queue_id, o.n
+select count(*) filter (where outq_return_held(h.queue_id, h.n,
+         case when h.asked then '5.7.2' else '5.7.1' end, $6, case when h.asked then 'moderator' else 'administrator' end))
+  from (select o.queue_id, o.n,
+               (o.queue_id, o.n) in (select d.queue_id, d.n from moderation d where d.state = 0) as asked
           from outq o
           join outq_msg m on m.queue_id = o.queue_id
          where ($1::bigint[] is null or o.queue_id = any ($1))
@@ -179,7 +185,7 @@ select count(*) filter (where outq_return_held(h.queue_id, h.n, '5.7.2', $6, 'mo
          order by o.queue_id, o.n) h`
 
 // Reject returns held recipients to their senders, with words, and reports how
-// many.
+// many. What waits for the moderators of a list is answered as they would.
 func (q *Queue) Reject(ctx context.Context, f Filter, words string) (n int, err error) {
 	w := f.where()
 	err = q.db.QueryRow(ctx, postgres.Interactive, rejectSQL, w.ids, w.sender, w.domain, w.destination, w.states, clean(words)).Scan(&n)

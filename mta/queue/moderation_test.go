@@ -145,7 +145,17 @@ func TestReturnUnanswered(t *testing.T) {
 	if err := decide(t, q, Answer{Token: "early", Decision: Approved, QueueID: 1}); !errors.Is(err, ErrDecided) {
 		t.Errorf("after the administrator: %v", err)
 	}
-	if e := entryOf(t, q, early); e.State != StateFinal || e.Last.Text != "No." {
+	if e := entryOf(t, q, early); e.State != StateFinal || e.Last.Text != "No." || e.Last.Relay != RelayModerator || e.Last.Enhanced != "5.7.2" {
 		t.Errorf("rejected in the queue: %+v", e)
+	}
+	// What nobody was asked about is no list's.
+	if n, err := q.Hold(t.Context(), ByID(released)); err != nil || n != 2 { // bob as well
+		t.Fatal(n, err)
+	}
+	if n, err := q.Reject(t.Context(), ByID(released), "No."); err != nil || n != 2 {
+		t.Errorf("Reject = %d, %v", n, err)
+	}
+	if e := entryOf(t, q, released); e.State != StateFinal || e.Last.Text != "No." || e.Last.Relay != RelayAdministrator || e.Last.Enhanced != "5.7.1" {
+		t.Errorf("held by the administrator and rejected: %+v", e)
 	}
 }
