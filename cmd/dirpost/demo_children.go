@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"dirpost/directory"
 	"dirpost/internal/child"
 	"dirpost/internal/postgres"
+	"dirpost/mta/queue"
 )
 
 // demoChildren are the programs of others that a demo runs.
@@ -172,22 +174,22 @@ func (d *demo) prepareDatabase(ctx context.Context, pg *child.Postgres) error {
 	if err := postgres.Migrate(ctx, url, postgres.Roles{Serve: demoServe, Read: demoRead}, log); err != nil {
 		return fmt.Errorf("%w (--fresh begins with an empty system)", err)
 	}
-	if err := freeLease(ctx, url, log); err != nil {
+	if err := freeLeases(ctx, url, log); err != nil {
 		return err
 	}
 	d.step(begin, "database %s, %d migrations applied", demoDB, len(todo))
 	return nil
 }
 
-// freeLease lets the server follow the directory at once, also after a run that was
-// killed: nobody else uses the database yet.
-func freeLease(ctx context.Context, url string, log *slog.Logger) error {
+// freeLeases lets the server follow the directory and work on the queue at once, also
+// after a run that was killed: nobody else uses the database yet.
+func freeLeases(ctx context.Context, url string, log *slog.Logger) error {
 	db, err := postgres.Open(ctx, postgres.Config{URL: url}, log)
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	return directory.FreeLease(ctx, db)
+	return errors.Join(directory.FreeLease(ctx, db), queue.Free(ctx, db))
 }
 
 // mayEnter checks that the child's user can reach the directory: every directory

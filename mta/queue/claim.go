@@ -193,6 +193,22 @@ func (q *Queue) Disown(ctx context.Context, node string) error {
 	return nil
 }
 
+const freeSQL = `
+with gone as (delete from outq_node)
+update outq_shard
+   set owner = '', lease_until = '-infinity'
+ where owner <> ''`
+
+// Free gives back the shards of all nodes, which are known to be dead: then the next one
+// need not wait for the end of their leases. One that is alive after all gets its part
+// again the next time it calls Own.
+func Free(ctx context.Context, db *postgres.DB) error {
+	if _, err := db.Exec(ctx, postgres.Background, freeSQL); err != nil {
+		return fmt.Errorf("free shards: %w", err)
+	}
+	return nil
+}
+
 // watermark is a time before which nothing in the queue is due. While an old
 // snapshot is open somewhere, dead index entries pile up at the old end, and a
 // scan from the beginning of time would walk over all of them.

@@ -509,6 +509,12 @@ func TestOwn(t *testing.T) {
 	if n := len(own("b")); n != 64 {
 		t.Errorf("after the other has left: %d", n)
 	}
+	if err := Free(t.Context(), q.db); err != nil { // b was killed
+		t.Fatal(err)
+	}
+	if n := len(own("c")); n != 64 {
+		t.Errorf("after all have died: %d", n)
+	}
 }
 
 // A blob that a queued message needs is never collected.
