@@ -38,17 +38,23 @@ select o.queue_id, o.n, o.state, o.local_part, o.domain, o.local_key, o.next_hop
    and (o.state = 0 and o.next_at > now() or o.state = 2 and o.reply = '` + HeldByDirectory + `')`
 )
 
+// waitingUnknown is the beginning of what looks for unknown recipients, by address or by
+// its range: apart, so that each goes by the index.
+const waitingUnknown = `
+  join unnest($2::text[], $3::text[], $4::text[], $5::text[]) as u(domain, local_part, low, high) on u.domain = o.domain
+ where o.local_key = ''
+   and o.next_hop <> ''
+   and (o.queue_id, o.n) > ($6, $7)`
+
 const waitingForSQL = waitingColumns + `
  where o.local_key = any ($1)
    and o.local_key <> ''
    and (o.queue_id, o.n) > ($6, $7)` + waitingState + `
-union` + waitingColumns + `
-  join unnest($2::text[], $3::text[], $4::text[], $5::text[]) as u(domain, local_part, low, high) on u.domain = o.domain
- where o.local_key = ''
-   and o.next_hop <> ''
-   and (lower(o.local_part) collate "C" = u.local_part
-        or lower(o.local_part) collate "C" >= u.low and lower(o.local_part) collate "C" < u.high)
-   and (o.queue_id, o.n) > ($6, $7)` + waitingState + `
+union` + waitingColumns + waitingUnknown + `
+   and lower(o.local_part) collate "C" = u.local_part` + waitingState + `
+union` + waitingColumns + waitingUnknown + `
+   and lower(o.local_part) collate "C" >= u.low
+   and lower(o.local_part) collate "C" < u.high` + waitingState + `
  order by queue_id, n
  limit $8`
 
