@@ -90,7 +90,7 @@ func deletionsOf(st *join.Status) string {
 
 // manyEntries is from how many entries on a comparison takes longer than the second in
 // which a change is to be in effect.
-const manyEntries = 5000
+const manyEntries = 20_000
 
 // compareAdvice is what has the domain controllers of a directory tell of deletions.
 func compareAdvice(f *File, name string) string {

@@ -147,6 +147,55 @@ func BenchmarkDeletion(b *testing.B) {
 	reportTimes(b, took)
 }
 
+// BenchmarkDeletionMany is BenchmarkDeletion in a domain of many entries, by an account
+// that may not see deleted ones, of members of a group that names all of them; with the
+// cheaper questions and without. The first deletion, before which nothing was compared
+// yet, is not counted.
+func BenchmarkDeletionMany(b *testing.B) {
+	const people, gone = 10_000, 20
+	u := newADUnit(b)
+	var dns []string
+	for i := range people {
+		dn := fmt.Sprintf("CN=c%d,%s", i, u.base)
+		u.add(dn, map[string][]string{"objectClass": {"contact"}, "mail": {u.address(fmt.Sprintf("c%d", i))}})
+		dns = append(dns, dn)
+	}
+	for i := 0; i < people; i += 200 {
+		u.group(fmt.Sprintf("department%d", i), dns[i:i+200]...)
+	}
+	u.group("all", dns...)
+	next := rand.Perm(people)
+	for _, way := range []struct {
+		name string
+		many int
+	}{{"links", 0}, {"identifiers", 1 << 30}} {
+		b.Run(way.name, func(b *testing.B) {
+			cfg := u.cfg
+			cfg.manyEntries = way.many
+			url := testenv.DatabaseURL(b)
+			nodes := []*directory.Live{benchNode(b, url, client(b, cfg)), benchNode(b, url, nil)}
+			var took []time.Duration
+			for range b.N {
+				for i := range gone + 1 {
+					dn := dns[next[0]]
+					next = next[1:]
+					time.Sleep(rand.N(4 * time.Second))
+					modify(b, u.Conn, dns[next[0]], "description", dn) // which can be seen
+					u.del(dn)
+					done := time.Now()
+					for _, live := range nodes {
+						untilLive(b, live, func(s *directory.Snapshot) bool { return !isThere(s.ByDN(dn)) })
+					}
+					if i > 0 {
+						took = append(took, time.Since(done))
+					}
+				}
+			}
+			reportTimes(b, took)
+		})
+	}
+}
+
 // BenchmarkIdentifiers is what one comparison of the identifiers costs, in time of
 // one connection for 1,000 entries.
 func BenchmarkIdentifiers(b *testing.B) {
@@ -162,8 +211,37 @@ func BenchmarkIdentifiers(b *testing.B) {
 		for i := range 2_000 {
 			u.add(fmt.Sprintf("CN=c%d,%s", i, u.base), map[string][]string{"objectClass": {"contact"}, "mail": {u.address(fmt.Sprintf("c%d", i))}})
 		}
-		identifiers(b, u.cfg, "objectGUID")
+		b.Run("search", func(b *testing.B) { identifiers(b, u.cfg, "objectGUID") })
+		b.Run("known", func(b *testing.B) { known(b, u.cfg) })
 	})
+}
+
+// known is identifiers for entries that are asked for by identifier.
+func known(b *testing.B, cfg Config) {
+	c := client(b, cfg)
+	must(b, c.Check(b.Context()))
+	conn, err := c.dialService(b.Context())
+	must(b, err)
+	defer conn.end()
+	s := &dirsyncSession{dirsync: c.Source(quiet).(*dirsync), conn: conn}
+	var list []objectGUID
+	must(b, s.pages(b.Context(), conn, s.request(), func(entries []*ldap.Entry, _ bool) error {
+		for _, le := range entries {
+			g, err := entryGUID(le)
+			if err != nil {
+				return err
+			}
+			list = append(list, g)
+		}
+		return nil
+	}))
+	for b.Loop() {
+		for some := range slices.Chunk(list, rereadSize) {
+			must(b, s.reread().absent(b.Context(), some))
+		}
+	}
+	b.ReportMetric(b.Elapsed().Seconds()*1e6/float64(b.N*len(list)), "ms/1000")
+	b.ReportMetric(float64(len(list)), "entries")
 }
 
 func identifiers(b *testing.B, cfg Config, id string) {

@@ -120,7 +120,8 @@ type Config struct {
 	ConnectTimeout time.Duration
 	Timeout        time.Duration
 
-	pageSize uint32 // of searches that read everything; tests make it small
+	pageSize    uint32 // of searches that read everything; tests make it small
+	manyEntries int    // from how many on deletions are looked for in other ways too; tests make it small
 	// Log gets a line when a server is put aside, when it is back, and when the
 	// servers of a domain have changed. nil is nobody.
 	Log *slog.Logger
@@ -184,6 +185,9 @@ func (c Config) withDefaults() Config {
 	defaultTo(&c.Timeout, 10*time.Second)
 	if c.pageSize == 0 {
 		c.pageSize = defaultPageSize
+	}
+	if c.manyEntries == 0 {
+		c.manyEntries = manyEntries
 	}
 	defaultTo(&c.ReadConnections, 2)
 	defaultTo(&c.BindConnections, 8)

@@ -39,9 +39,48 @@ type deletions struct {
 	// One that is named may have had several.
 	unexplained int64
 	ahead       int64 // how many of the named may be of changes still to come
-	ended       time.Time
-	took        time.Duration
-	credit      time.Duration // what comparisons might take, when the last one ended
+	budget            // of comparisons of all identifiers
+	// links is about comparisons of what groups name, which come first where there are
+	// many entries.
+	links links
+}
+
+// links is when members of groups were last compared.
+type links struct {
+	budget
+	unseen int64 // numbers of changes since then that are of no entry that can be seen
+}
+
+// budget is what comparisons of one kind may cost.
+type budget struct {
+	ended  time.Time
+	took   time.Duration
+	credit time.Duration // what comparisons might take, when the last one ended
+}
+
+// saved is what comparisons may take now.
+func (b *budget) saved(now time.Time) time.Duration {
+	if b.ended.IsZero() {
+		return b.burst()
+	}
+	return min(b.credit+now.Sub(b.ended)/compareShare, b.burst())
+}
+
+func (b *budget) burst() time.Duration { return max(time.Second, compareBurst*b.took) }
+
+// spend takes down a comparison that has taken so long.
+func (b *budget) spend(now time.Time, took time.Duration) {
+	b.credit = b.saved(now) - took
+	b.ended, b.took = now, took
+}
+
+// after is how long it is until there is something saved, at most most after the last
+// time.
+func (b *budget) after(now time.Time, most time.Duration) time.Duration {
+	if b.ended.IsZero() {
+		return 0
+	}
+	return max(0, min(max(0, -b.saved(now))*compareShare, most-now.Sub(b.ended)))
 }
 
 // moved takes down that the number of the last change has moved on by some, and how
@@ -51,22 +90,24 @@ func (d *deletions) moved(by, named int64) {
 	d.ahead = named
 }
 
-// saved is what comparisons may take now.
-func (d *deletions) saved(now time.Time) time.Duration {
-	if d.ended.IsZero() {
-		return d.burst()
+// looked takes down that the number of the last change has moved on from one to
+// another, and how many of the numbers between are those of entries that can be seen: a
+// deletion is none of these.
+func (d *deletions) looked(from, to, seen int64) {
+	unseen := max(0, to-from-seen)
+	d.unexplained, d.ahead = max(0, d.unexplained)+unseen, 0
+	d.links.unseen += unseen
+	if unseen == 0 && d.usn == from {
+		d.usn = to
 	}
-	return min(d.credit+now.Sub(d.ended)/compareShare, d.burst())
 }
-
-func (d *deletions) burst() time.Duration { return max(time.Second, compareBurst*d.took) }
 
 // compared takes down a comparison that began when usn and unexplained were as given,
 // and has taken so long.
 func (d *deletions) compared(now time.Time, usn, unexplained int64, took time.Duration) {
-	d.credit = d.saved(now) - took
 	d.unexplained -= max(0, unexplained)
-	d.usn, d.ended, d.took = usn, now, took
+	d.usn = usn
+	d.spend(now, took)
 }
 
 // wait is how long it is until identifiers are to be compared, where the number of
@@ -76,17 +117,21 @@ func (d *deletions) wait(now time.Time, usn int64, most time.Duration) (time.Dur
 	if d.told || d.usn == usn {
 		return 0, false
 	}
-	if d.ended.IsZero() {
-		return 0, true
+	if d.ended.IsZero() || d.unexplained > 0 {
+		return d.after(now, most), true
 	}
-	since, saved := now.Sub(d.ended), d.saved(now)
-	var w time.Duration
-	if d.unexplained > 0 {
-		w = max(0, -saved) * compareShare
-	} else { // half is kept for what is not explained
-		w = max(compareLeast-since, (d.burst()/2-saved)*compareShare)
-	}
+	// Half is kept for what is not explained.
+	since := now.Sub(d.ended)
+	w := max(compareLeast-since, (d.burst()/2-d.saved(now))*compareShare)
 	return max(0, min(w, most-since)), true
+}
+
+// waitLinks is wait for what groups name.
+func (d *deletions) waitLinks(now time.Time, most time.Duration) (time.Duration, bool) {
+	if d.told || d.links.unseen <= 0 {
+		return 0, false
+	}
+	return d.links.after(now, most), true
 }
 
 // The ways in which deletions are seen, in [directory.SourceStatus].
@@ -132,69 +177,118 @@ func (s *dirsyncSession) compareIfDue(ctx context.Context) error {
 		s.full, s.deleted.usn = time.Now(), usn
 		return s.emit(ctx, last)
 	}
+	if err := s.compareLinksIfDue(ctx); err != nil {
+		return err
+	}
 	if wait, due := s.deleted.wait(time.Now(), s.usn, s.client.cfg.PollEvery); wait > 0 || !due {
 		return nil
 	}
 	return s.compareIdentifiers(ctx)
 }
 
-// compareIdentifiers finds what has vanished without a word.
+// untilCompared is how long it is until something is to be compared, false: not before
+// something changes.
+func (s *dirsyncSession) untilCompared() (wait time.Duration, due bool) {
+	now, most := time.Now(), s.client.cfg.PollEvery
+	wait, due = s.deleted.wait(now, s.usn, most)
+	if links, ok := s.deleted.waitLinks(now, most); ok && (!due || links < wait) {
+		return links, true
+	}
+	return wait, due
+}
+
+// compareIdentifiers finds what has vanished without a word: it asks for what is known,
+// some identifiers at a time, which costs Samba a third of a search for everything. An
+// entry that moves meanwhile is asked for again by name before it is believed to be
+// gone, and then it is the feeder that decides, as after any comparison.
 func (s *dirsyncSession) compareIdentifiers(ctx context.Context) error {
 	start, usn, unexplained := time.Now(), s.usn, s.deleted.unexplained
 	if s.live == nil {
 		s.deleted.compared(start, usn, unexplained, 0)
 		return nil // nothing is known that could have vanished
 	}
-	there := make(map[objectGUID]struct{}, s.snapshot().Len())
 	// Emptiness is an error of configuration or rights, never the news that
 	// everybody has left.
 	if err := s.client.readBase(ctx, s.conn); err != nil {
 		return err
 	}
-	req := s.request()
-	req.Attributes = []string{"objectGUID"}
-	err := s.pages(ctx, s.conn, req, func(entries []*ldap.Entry, more bool) error {
-		for _, le := range entries {
-			g, err := entryGUID(le)
-			if err != nil {
-				return err
-			}
-			there[g] = struct{}{}
+	missing := s.reread()
+	var list []objectGUID
+	for key := range s.snapshot().Keys(s.Name()) {
+		g, ok := s.guidOf(key)
+		if !ok {
+			continue
 		}
-		if !more {
-			return nil
+		if list = append(list, g); len(list) < rereadSize {
+			continue
 		}
-		return s.between(ctx)
-	})
-	if err != nil {
-		return fmt.Errorf("compare identifiers: %w", err)
+		if err := missing.absent(ctx, list); err != nil {
+			return err
+		}
+		list = list[:0]
+		if err := s.between(ctx); err != nil {
+			return err
+		}
+		if err := s.compareLinksIfDue(ctx); err != nil {
+			return err
+		}
 	}
-	if err := s.vanished(ctx, there); err != nil {
+	if err := missing.absent(ctx, list); err != nil {
 		return err
+	}
+	if len(missing.queue) > 0 {
+		if err := missing.judge(ctx, s.snapshot()); err != nil {
+			return err
+		}
 	}
 	s.deleted.compared(time.Now(), usn, unexplained, time.Since(start))
 	return nil
 }
 
-// vanished hands over what is known and not there. Pages may skip an entry that
-// moves meanwhile, so each is asked for by name before it is believed to be gone,
-// and then it is the feeder that decides, as after any comparison.
-func (s *dirsyncSession) vanished(ctx context.Context, there map[objectGUID]struct{}) error {
-	missing := s.reread()
-	snapshot := s.snapshot()
-	for key := range snapshot.Keys(s.Name()) {
-		g, ok := s.guidOf(key)
-		if _, is := there[g]; is || !ok {
-			continue
-		}
-		if isThere(snapshot.ByKey(key)) {
-			missing.want(g)
-		}
-	}
-	if len(missing.queue) == 0 {
+// absent queues which of some entries are not there.
+func (r *reread) absent(ctx context.Context, list []objectGUID) error {
+	if len(list) == 0 {
 		return nil
 	}
-	return missing.judge(ctx, snapshot)
+	there := make(map[objectGUID]struct{}, len(list))
+	err := r.few(ctx, anyGUID(list), []string{"objectGUID"}, func(le *ldap.Entry) error {
+		g, err := entryGUID(le)
+		there[g] = struct{}{}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("compare identifiers: %w", err)
+	}
+	for _, g := range list {
+		if _, is := there[g]; !is {
+			r.want(g)
+		}
+	}
+	return nil
+}
+
+// few searches below the base for entries of which there are not more than a server
+// gives without pages, which cost Samba three times as much. With one that gives fewer
+// it does so in pages.
+func (s *dirsyncSession) few(ctx context.Context, filter string, attributes []string, found func(*ldap.Entry) error) error {
+	all := func(entries []*ldap.Entry) error {
+		for _, le := range entries {
+			if err := found(le); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	req := ldap.NewSearchRequest(s.client.cfg.Base, ldap.ScopeWholeSubtree, ldap.NeverDerefAliases, 0, 0, false, filter, attributes, nil)
+	res, err := s.conn.search(ctx, pageLimit, req)
+	if ldap.IsErrorWithCode(err, ldap.LDAPResultSizeLimitExceeded) {
+		return s.pages(ctx, s.conn, req, func(entries []*ldap.Entry, _ bool) error { return all(entries) })
+	}
+	if err != nil {
+		return s.client.searchError(err)
+	}
+	s.client.ignoreReferrals(res.Referrals)
+	return all(res.Entries)
 }
 
 // judge asks for what is missing, and hands a comparison over in which everything
@@ -214,6 +308,12 @@ func (r *reread) judge(ctx context.Context, snapshot *directory.Snapshot) error 
 				named.Changes = append(named.Changes, c)
 			}
 		}
+	}
+	if len(gone) == 0 { // all of them are somewhere
+		if len(named.Changes) == 0 {
+			return nil
+		}
+		return r.emit(ctx, directory.Batch{Changes: named.Changes})
 	}
 	for key := range snapshot.Keys(r.Name()) {
 		if _, is := gone[key]; !is {

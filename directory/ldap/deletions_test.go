@@ -71,3 +71,47 @@ func TestDeletionBudget(t *testing.T) {
 	d.told = true
 	check("told", 1_000_000, 0, false)
 }
+
+// TestDeletionsSeen: numbers of changes that are those of visible entries are no reason
+// to compare anything, and others are one to compare members first.
+func TestDeletionsSeen(t *testing.T) {
+	t.Parallel()
+	const most = 30 * time.Second
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	d := deletions{usn: 10}
+	check := func(what string, usn int64, due, links bool) {
+		t.Helper()
+		if _, is := d.wait(now, usn, most); is != due {
+			t.Errorf("%s: identifiers %v, want %v", what, is, due)
+		}
+		if _, is := d.waitLinks(now, most); is != links {
+			t.Errorf("%s: members %v, want %v", what, is, links)
+		}
+	}
+	d.looked(10, 15, 5)
+	check("all are seen", 15, false, false)
+	d.looked(15, 18, 2)
+	check("one is not", 18, true, true)
+	d.links.unseen--
+	d.links.spend(now, time.Second/2)
+	check("members were compared", 18, true, false)
+	d.looked(18, 20, 2)
+	check("two more that are seen", 20, true, false)
+	d.looked(20, 21, 0)
+	if w, _ := d.waitLinks(now, most); w != 0 {
+		t.Errorf("members after %v, and there is something saved", w)
+	}
+	d.links.spend(now, 10*time.Second)
+	if w, _ := d.waitLinks(now, most); w != most {
+		t.Errorf("members after %v, and nothing is saved", w)
+	}
+	if w, _ := d.wait(now, 21, most); w != 0 {
+		t.Errorf("identifiers after %v, and they were never compared", w)
+	}
+	d.compared(now, 21, d.unexplained, time.Second)
+	check("identifiers were compared", 21, false, true)
+	d.looked(21, 22, 3) // an entry of both
+	check("more than there are", 22, false, true)
+	d.told = true
+	check("told", 30, false, false)
+}

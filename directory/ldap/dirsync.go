@@ -132,7 +132,9 @@ type dirsyncSession struct {
 	doubted time.Time // when changes that some server lacks were last looked for
 	turned  time.Time // when the last turn ended
 	deleted deletions
-	full    time.Time // when everything was last compared
+	full    time.Time       // when everything was last compared
+	groups  []directory.Key // whose members are compared
+	chosen  time.Time       // when groups was chosen
 }
 
 // Follow implements directory.Source.
@@ -263,7 +265,7 @@ func (s *dirsyncSession) load(ctx context.Context) error {
 func (s *dirsyncSession) await(ctx context.Context) error {
 	s.doubt()
 	wait := time.Until(s.turned.Add(turnEvery))
-	if due, ok := s.deleted.wait(time.Now(), s.usn, s.client.cfg.PollEvery); ok {
+	if due, ok := s.untilCompared(); ok {
 		wait = min(wait, due)
 	}
 	t, ask := time.NewTimer(wait), s.asking()
@@ -345,7 +347,9 @@ func (s *dirsyncSession) turn(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		s.deleted.moved(usn-s.usn, named)
+		if err := s.explain(ctx, usn, named); err != nil {
+			return err
+		}
 		s.usn = usn
 	}
 	return s.emit(ctx, directory.Batch{At: at})

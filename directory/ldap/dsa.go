@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,10 +22,11 @@ const (
 
 // dsa is what a server says about itself.
 type dsa struct {
-	name       string // dNSHostName, "" where there is none
-	invocation string // of the copy of its database: another one numbers its changes anew
-	usn        int64  // highestCommittedUSN: the number of its last change
-	context    string // the naming context that holds the base
+	name       string   // dNSHostName, "" where there is none
+	invocation string   // of the copy of its database: another one numbers its changes anew
+	usn        int64    // highestCommittedUSN: the number of its last change
+	context    string   // the naming context that holds the base
+	contexts   []string // all naming contexts, that one first
 }
 
 // search runs one search that must be over within limit.
@@ -57,7 +59,9 @@ func (b *base) readDSA(ctx context.Context, c *conn) (*dsa, error) {
 		return nil, fmt.Errorf("ask directory %q what it is: %w", b.Name(), err)
 	}
 	d := &dsa{name: strings.ToLower(e.GetEqualFoldAttributeValue("dnsHostName"))}
-	d.context = namingContext(b.client.cfg.Base, e.GetEqualFoldAttributeValues("namingContexts"))
+	all := e.GetEqualFoldAttributeValues("namingContexts")
+	d.context = namingContext(b.client.cfg.Base, all)
+	d.contexts = append([]string{d.context}, slices.DeleteFunc(slices.Clone(all), func(c string) bool { return c == d.context })...)
 	d.usn, _ = strconv.ParseInt(e.GetEqualFoldAttributeValue("highestCommittedUSN"), 10, 64)
 	if ds := e.GetEqualFoldAttributeValue("dsServiceName"); ds != "" {
 		ntds, err := b.readObject(ctx, c, ds, "invocationId")
