@@ -49,6 +49,7 @@ that name.
   -R, -V     what a report returns (full, hdrs), and its envelope id
   -bs        speak SMTP on standard input and output
   -bp        show the queue (mailq)
+  -q, -bi    nothing: the node works on the queue, aliases live in the directory
   -C FILE    configuration file
 
 Nothing is sent unless the exit status is 0; 75 says: try again later.`,
@@ -67,7 +68,7 @@ Nothing is sent unless the exit status is 0; 75 says: try again later.`,
 
 // sendmailOptions are what the command line says.
 type sendmailOptions struct {
-	mode       string // "m" deliver, "s" SMTP, "p" queue
+	mode       string // "m" deliver, "s" SMTP, "p" queue, "q" run it, "i" aliases
 	config     string
 	sender     *string // -f; nil: the user
 	name       string  // -F
@@ -97,7 +98,7 @@ func parseSendmail(args []string) (sendmailOptions, error) {
 			continue
 		}
 		letter, value := a[1], a[2:]
-		if strings.IndexByte("fFrCNRVBhopXL", letter) >= 0 && value == "" {
+		if strings.IndexByte("fFrCNRVBhopXLO", letter) >= 0 && value == "" {
 			if i++; i == len(args) {
 				return o, fmt.Errorf("option -%c needs a value", letter)
 			}
@@ -152,12 +153,14 @@ func (o *sendmailOptions) set(letter byte, value string) error {
 		o.envID = value
 	case 'b':
 		switch value {
-		case "m", "s", "p":
+		case "m", "s", "p", "i":
 			o.mode = value
 		default:
 			return fmt.Errorf("option -b%s is not known here; 'dirpost serve' is the daemon", value)
 		}
-	case 'B', 'h', 'p', 'X', 'L', 'v', 'm', 'n', 'G', 'U', 'A', 'e', 'd':
+	case 'q':
+		o.mode = "q"
+	case 'B', 'h', 'p', 'X', 'L', 'O', 'v', 'm', 'n', 'G', 'U', 'A', 'e', 'd':
 		// Body type, hop count, protocol and the like: we see for ourselves.
 	default:
 		return fmt.Errorf("option -%c is not known", letter)
@@ -180,6 +183,8 @@ func sendmail(ctx context.Context, args []string, std streams) int {
 		o.mode = "p"
 	}
 	switch o.mode {
+	case "q", "i":
+		return 0 // the queue is worked on by the node, aliases live in the directory
 	case "p":
 		return mailq(ctx, o.config, std)
 	case "s":

@@ -68,6 +68,9 @@ func TestParseSendmail(t *testing.T) {
 		"-f <> c":               func(o sendmailOptions) bool { return o.sender != nil && *o.sender == "" },
 		"-oem -odb -F Me -- -x": func(o sendmailOptions) bool { return o.name == "Me" && o.recipients[0] == "-x" },
 		"-bs":                   func(o sendmailOptions) bool { return o.mode == "s" },
+		"-q15m":                 func(o sendmailOptions) bool { return o.mode == "q" },
+		"-bi":                   func(o sendmailOptions) bool { return o.mode == "i" },
+		"-O DeliveryMode=b c":   func(o sendmailOptions) bool { return len(o.recipients) == 1 },
 		"-N failure,delay -R hdrs -V id c": func(o sendmailOptions) bool {
 			return len(o.notify) == 2 && o.ret == "HDRS" && o.envID == "id"
 		},
