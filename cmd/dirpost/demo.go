@@ -11,8 +11,10 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 )
@@ -67,6 +69,12 @@ of Samba and root, and touches nothing outside its directory.`,
 	return c
 }
 
+// isAwkward reports whether a path with r in it would have to be quoted in some file or
+// command.
+func isAwkward(r rune) bool {
+	return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !unicode.IsMark(r) && !strings.ContainsRune("/-_.,:+@%=", r)
+}
+
 // defaultDemoDir is short, survives a restart of the machine, and can be entered
 // by the database's user where that is another than ours.
 func defaultDemoDir() string {
@@ -108,6 +116,9 @@ func runDemo(ctx context.Context, o demoOptions, std streams) (err error) {
 	}
 	if o.dir, err = filepath.Abs(o.dir); err != nil {
 		return err
+	}
+	if i := strings.IndexFunc(o.dir, isAwkward); i >= 0 {
+		return fmt.Errorf("--dir %q: shells, PostgreSQL and slapd read this path, and %q is not safe with all of them: choose one of letters, digits, - and _", o.dir, []rune(o.dir[i:])[0])
 	}
 	d := &demo{demoOptions: o, out: std.out, start: time.Now(), confined: std.ours()}
 	d.directory = demoSlapd{d}

@@ -10,6 +10,34 @@ import (
 	"testing"
 )
 
+// TestDemoRefuses: what cannot be meant is said before anything is made.
+func TestDemoRefuses(t *testing.T) {
+	t.Parallel()
+	dir := shortDir(t)
+	other := filepath.Join(dir, "other")
+	if err := os.Mkdir(other, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	mustWrite(t, filepath.Join(other, "file"), "mine", 0o600)
+	for _, c := range []struct{ args, want string }{
+		{"--dir=" + dir + "/my demo", "' ' is not safe"},
+		{"--dir=" + dir + "/$x", "'$' is not safe"},
+		{"--dir=" + dir + "/it's", "is not safe"},
+		{"--dir=" + other, "choose another directory with --dir"},
+		{"--host=mail.example", "must be one IP address"},
+		{"--host=0.0.0.0", "must be one IP address"},
+		{"--host=192.0.2.77", "no address of this machine"},
+		{"--port-base=70000", "must be between"},
+		{"--port-base=1", "must be between"},
+	} {
+		var out strings.Builder
+		code := run(t.Context(), []string{"dirpost", "demo", "--dir", filepath.Join(dir, "d"), c.args}, streams{nil, &out, &out})
+		if code != 1 || !strings.Contains(out.String(), c.want) || strings.Count(out.String(), "\n") != 1 {
+			t.Errorf("%s: exit status %d, %s; want %s", c.args, code, out.String(), c.want)
+		}
+	}
+}
+
 // TestDemoPrepare: whom others can reach has a password that nobody knows, the same at
 // each start; a shell reads demo.env whatever the directory is called; what a killed
 // start has left half made is made again.

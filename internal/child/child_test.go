@@ -159,3 +159,12 @@ func TestOwnsPIDFile(t *testing.T) {
 		t.Error("process 1 is not of this directory")
 	}
 }
+
+// TestPostgresURL: libpq and pgx read the same directory.
+func TestPostgresURL(t *testing.T) {
+	t.Parallel()
+	const want = "postgres://dirpost@/mail?host=%2Fsrv%2Fmy%20mail+%2Fpg&port=5432"
+	if got := child.PostgresURL("/srv/my mail+/pg", "mail", "dirpost"); got != strings.Replace(want, "+", "%2B", 1) {
+		t.Errorf("%s", got)
+	}
+}

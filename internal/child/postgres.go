@@ -158,7 +158,8 @@ func (p *Postgres) URL(database, role string) string {
 // directory.
 func PostgresURL(socket, database, role string) string {
 	u := url.URL{Scheme: "postgres", User: url.User(role), Path: "/" + database,
-		RawQuery: url.Values{"host": {socket}, "port": {"5432"}}.Encode()}
+		// libpq takes a plus for itself, not for a space.
+		RawQuery: strings.ReplaceAll(url.Values{"host": {socket}, "port": {"5432"}}.Encode(), "+", "%20")}
 	return u.String()
 }
 
