@@ -176,6 +176,9 @@ func (s *Snapshot) Reroutes(w Waiting) bool {
 	if w.NextHop != "" {
 		return s.Moved(w.K, w.Address, w.NextHop) != ""
 	}
+	if e := s.ByKey(w.K); e != nil && e.IsGone() && !s.Left(e) {
+		return false // the groups that had the mailbox here have it no more, and may again
+	}
 	to := s.Awaited(w.K, w.Address)
 	switch {
 	case !to.OK() && w.Held && to.Entry != nil && !s.Left(to.Entry):

@@ -127,6 +127,13 @@ func TestReroutes(t *testing.T) {
 			t.Errorf("%s: %t", tt.name, got)
 		}
 	}
+	by := homes(t, func(r *Rules) { r.Mailboxes = []MailboxRule{{Directory: "corp", Groups: []string{dn("moved")}}} })
+	nested := Waiting{K: "test:nested", Address: addr("nested@corp.example")}
+	gone := by.with(2, []Change{{Key: "test:nested", Entry: entry(KindPerson, "nested", func(e *Entry) { e.Directory, e.Gone = "corp", by.now() })}})
+	out := by.with(2, []Change{{Key: "test:inner", Entry: entry(KindList, "inner", func(e *Entry) { e.Directory = "corp" })}})
+	if by.Reroutes(nested) || gone.Reroutes(nested) || !out.Reroutes(nested) {
+		t.Errorf("in the group %t, deleted %t, out of the group %t", by.Reroutes(nested), gone.Reroutes(nested), out.Reroutes(nested))
+	}
 	stale := Open(Rules{Domains: []string{"corp.example"}})
 	if stale.Snapshot().Reroutes(Waiting{K: "test:alice", Address: addr("alice@corp.example")}) {
 		t.Error("nothing was read yet")
