@@ -81,7 +81,7 @@ func TestJoinCommand(t *testing.T) {
 	contains(t, check(), "'dirpost join' joins")
 
 	contains(t, s.join(1, "not Passw0rd\n", "corp.example"), "the password of Administrator@CORP.EXAMPLE is wrong", "try: dirpost join corp.example --config "+s.config)
-	contains(t, s.join(1, "", "corp.example"), "the first line of the input is empty")
+	contains(t, s.join(1, "", "corp.example"), "the input ends before an answer")
 	contains(t, s.join(1, "Passw0rd\n", "other.example"), `no directory with bind = "joined" has a base in other.example`)
 	contains(t, s.join(1, "Passw0rd\n", "corp.example", "--directory", "hq"), "[directory.hq]")
 	out := s.join(0, ad.AdminPassword+"\n", "corp.example", "--shared-name", "imap.corp.example")
