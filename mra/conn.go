@@ -41,6 +41,9 @@ const (
 	writeProgress = 512
 	// handshakeTimeout is the time for a whole TLS handshake.
 	handshakeTimeout = 30 * time.Second
+	// handshakeGrace is what is left of it when the server leaves: within it there is no
+	// place for words, behind it there is.
+	handshakeGrace = 2 * time.Second
 	// holdTime is how long Wait keeps the buffers: a client that is in the middle
 	// of a conversation answers within it.
 	holdTime = 2 * time.Second
@@ -75,9 +78,13 @@ type Conn struct {
 	hold    time.Duration // holdTime
 	bye     time.Duration // byeTime
 	leaving bool          // it ends because the server does
-	tls     *tls.Conn     // nil in clear
-	r       *bufio.Reader
-	w       *bufio.Writer
+	// ending ends when the server begins to; a handshake under way has shake then. nil
+	// where no server has made the Conn.
+	ending context.Context
+	shake  time.Duration // handshakeGrace
+	tls    *tls.Conn     // nil in clear
+	r      *bufio.Reader
+	w      *bufio.Writer
 
 	active atomic.Int64 // when the client last said something, in Unix nanoseconds
 
@@ -97,7 +104,7 @@ var (
 // request (StartTLS), nil if there is none. Servers make their Conns
 // themselves; this is for tests, and for connections that come in another way.
 func NewConn(conn net.Conn, config *tls.Config, session string, log *slog.Logger) *Conn {
-	c := &Conn{Session: session, config: config, sock: newSocket(conn), hold: holdTime, bye: byeTime, Client: addrPort(conn.RemoteAddr()), Local: addrPort(conn.LocalAddr())}
+	c := &Conn{Session: session, config: config, sock: newSocket(conn), hold: holdTime, bye: byeTime, shake: handshakeGrace, Client: addrPort(conn.RemoteAddr()), Local: addrPort(conn.LocalAddr())}
 	c.Log = log.With("session", session, "client", c.Client.Addr())
 	return c
 }
@@ -345,6 +352,15 @@ func (c *Conn) StartTLS(ctx context.Context) error {
 func (c *Conn) handshake(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
+	if c.ending != nil {
+		defer context.AfterFunc(c.ending, func() {
+			select {
+			case <-time.After(c.shake):
+				cancel()
+			case <-ctx.Done():
+			}
+		})()
+	}
 	limit := c.sock.limit
 	c.LimitRead(time.Now().Add(handshakeTimeout))
 	secure := tls.Server(c.sock, c.config)

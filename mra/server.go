@@ -93,6 +93,7 @@ type Server struct {
 	persons *counter[directory.Key]
 
 	bye    time.Duration // byeTime
+	shake  time.Duration // handshakeGrace
 	parked atomic.Int64  // sessions that fell silent since memory was given back
 
 	open        prometheus.Gauge
@@ -113,7 +114,7 @@ func NewServer(protocol string, config Config, tlsConfig *tls.Config, handler Ha
 	}
 	labels := prometheus.Labels{"protocol": protocol}
 	return &Server{
-		protocol: protocol, config: config, tls: tlsConfig, handler: handler, log: log, bye: byeTime,
+		protocol: protocol, config: config, tls: tlsConfig, handler: handler, log: log, bye: byeTime, shake: handshakeGrace,
 		total:   newCounter[struct{}](config.MaxConnections),
 		clients: newCounter[netip.Addr](config.MaxPerClient),
 		persons: newCounter[directory.Key](config.MaxPerPerson),
@@ -194,16 +195,15 @@ func (s *Server) accept(ctx context.Context, l net.Listener, f func(net.Conn)) e
 // client is doing. It is where its panics end.
 func (s *Server) serve(ctx, force context.Context, conn net.Conn, implicit bool) {
 	c := NewConn(conn, s.tls, newSession(), s.log)
-	c.server, c.bye = s, s.bye
+	c.server, c.bye, c.shake, c.ending = s, s.bye, s.shake, ctx
 	defer context.AfterFunc(force, c.cut)()
 	s.open.Inc()
-	leaving := ctx
 	defer func() {
 		if p := recover(); p != nil {
 			s.panics.Inc()
 			c.Log.ErrorContext(ctx, "panic in session", "err", fmt.Sprint(p), "stack", string(debug.Stack()))
 		}
-		c.leaving = leaving.Err() != nil
+		c.leaving = c.ending.Err() != nil
 		c.Close() // nobody is left to tell
 		s.open.Dec()
 	}()

@@ -325,6 +325,36 @@ func TestShutdownGoodbyeArrives(t *testing.T) {
 	}
 }
 
+// A client that never shakes hands does not hold the server up, and one that does in
+// time hears goodbye.
+func TestShutdownWithinHandshake(t *testing.T) {
+	t.Parallel()
+	server, client := tlsConfigs(t)
+	begun := func(r *running) { // counted when the handshake begins
+		for counted(t, r.connections.WithLabelValues("implicit")) == 0 {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	r := run(t, Config{ShutdownGrace: time.Hour}, server, true, func(s *Server) { s.shake = 10 * time.Millisecond })
+	silent := r.dial(t)
+	begun(r)
+	r.stop()
+	r.ended(t)
+	if got, err := io.ReadAll(silent); err != nil || len(got) > 0 {
+		t.Errorf("%q, %v", got, err)
+	}
+
+	r = run(t, Config{ShutdownGrace: time.Hour}, server, true, func(s *Server) { s.shake = time.Hour })
+	conn := r.dial(t)
+	begun(r)
+	r.stop()
+	secure := tls.Client(conn, client)
+	dialog.Expect(t, secure, "* OK *")
+	dialog.Expect(t, secure, "* BYE "+ErrShutdown.Error())
+	conn.Close()
+	r.ended(t)
+}
+
 func TestPanicEndsOneSession(t *testing.T) {
 	t.Parallel()
 	r := run(t, Config{}, nil, false)
