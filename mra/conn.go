@@ -91,6 +91,7 @@ type Conn struct {
 	mu      sync.Mutex // guards what follows, against Wake
 	waiting bool
 	woken   bool
+	closing bool
 }
 
 // The pools are shared by all servers of the process; they hold nothing but
@@ -259,6 +260,11 @@ const byeTime = 500 * time.Millisecond
 // and may be called from other goroutines.
 func (c *Conn) cut() {
 	c.Wake() // first: Wait must not take the moved deadline for silence
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing {
+		return // the deadlines are those of the goodbye
+	}
 	c.sock.cut(time.Now().Add(c.bye))
 }
 
@@ -391,6 +397,9 @@ func handshakeOf(ctx context.Context, conn *tls.Conn) (err error) {
 // sends; its goodbye is to be read all the same.
 func (c *Conn) Close() error {
 	c.releaseBuffers()
+	c.mu.Lock()
+	c.closing = true
+	c.mu.Unlock()
 	by, cut := c.sock.isCut()
 	if cut || c.leaving {
 		c.sock.closing = !cut

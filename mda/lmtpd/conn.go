@@ -28,6 +28,9 @@ type conn struct {
 	told     atomic.Bool // why it ends
 
 	closed sync.Once
+
+	mu   sync.Mutex // guards over, with the deadlines that belong to it
+	over bool       // they are those of our last words, for nobody to move
 }
 
 // addr is the client's address; local means that it came over a unix socket.
@@ -68,6 +71,9 @@ func (c *conn) Read(p []byte) (int, error) {
 // end says text and makes the connection dead.
 func (c *conn) end(text string) (int, error) {
 	c.dead.Store(true)
+	c.mu.Lock()
+	c.over = true
+	c.mu.Unlock()
 	c.Conn.SetWriteDeadline(time.Now().Add(min(2*time.Second, c.srv.cfg.WriteTimeout)))
 	if _, err := c.Conn.Write([]byte(text + "\r\n")); err == nil {
 		c.told.Store(true)
@@ -111,7 +117,9 @@ func (*conn) SetWriteDeadline(time.Time) error { return nil }
 // stop ends the connection unless it is in a transaction; then it ends after that.
 func (c *conn) stop() {
 	c.stopping.Store(true)
-	if !c.busy.Load() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.busy.Load() && !c.over {
 		c.Conn.SetReadDeadline(time.Unix(1, 0))
 	}
 }
@@ -119,5 +127,9 @@ func (c *conn) stop() {
 // kill ends the connection now.
 func (c *conn) kill() {
 	c.busy.Store(false)
-	c.Conn.SetDeadline(time.Unix(1, 0))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.over {
+		c.Conn.SetDeadline(time.Unix(1, 0))
+	}
 }

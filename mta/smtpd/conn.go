@@ -46,9 +46,10 @@ type conn struct {
 	why  atomic.Pointer[error] // set by interrupt
 	busy atomic.Bool           // in a transaction, which may outlive the shutdown for a while
 
-	handshake struct {
-		sync.Mutex // guards active, with the deadline that belongs to it
-		active     bool
+	phase struct {
+		sync.Mutex // guards the rest, with the deadlines that belong to it
+		handshake  bool
+		over       bool // the deadlines are those of our last words, for nobody to move
 	}
 
 	client envelope.Client
@@ -100,12 +101,13 @@ func (c *conn) interrupt(why error) {
 	if why == errShutdown && c.busy.Load() {
 		return
 	}
-	c.handshake.Lock()
-	defer c.handshake.Unlock()
+	c.phase.Lock()
+	defer c.phase.Unlock()
 	switch {
+	case c.phase.over:
 	case why == errGraceOver:
 		c.raw.SetDeadline(longAgo) // a client that does not read has had its time too
-	case why == errShutdown && c.handshake.active:
+	case why == errShutdown && c.phase.handshake:
 		c.raw.SetDeadline(time.Now().Add(c.srv.patience.words)) // within it there is no place for 421
 	default:
 		c.raw.SetReadDeadline(longAgo)
@@ -168,6 +170,9 @@ func (c *conn) close(ctx context.Context) {
 	c.reset()
 	user := c.client.Login
 	c.forgetLogin()
+	c.phase.Lock()
+	c.phase.over = true
+	c.phase.Unlock()
 	if c.farewell(c.dead) {
 		// The client may be in the middle of content, or of commands that it sends
 		// without waiting: what says why must not be lost by a reset.

@@ -120,9 +120,9 @@ func (s *server) shakesHands() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.conns {
-		c.handshake.Lock()
-		active := c.handshake.active
-		c.handshake.Unlock()
+		c.phase.Lock()
+		active := c.phase.handshake
+		c.phase.Unlock()
 		if active {
 			return true
 		}

@@ -69,8 +69,8 @@ func (c *conn) startTLS(ctx context.Context) error {
 
 // beginHandshake gives the handshake its time, or says why it may have none.
 func (c *conn) beginHandshake() error {
-	c.handshake.Lock()
-	defer c.handshake.Unlock()
+	c.phase.Lock()
+	defer c.phase.Unlock()
 	d := c.srv.cfg.TLSTimeout
 	switch why := c.interrupted(); why {
 	case nil:
@@ -81,14 +81,14 @@ func (c *conn) beginHandshake() error {
 	}
 	c.writeBy = time.Now().Add(d)
 	c.nc.SetDeadline(c.writeBy)
-	c.handshake.active = true
+	c.phase.handshake = true
 	return nil
 }
 
 func (c *conn) endHandshake() {
-	c.handshake.Lock()
-	defer c.handshake.Unlock()
-	c.handshake.active = false
+	c.phase.Lock()
+	defer c.phase.Unlock()
+	c.phase.handshake = false
 }
 
 // presenter is the connection below TLS. It implements tlsconf.Presenter.
