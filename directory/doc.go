@@ -29,7 +29,8 @@
 // who has left is kept for a time (Entry.Gone): mail is not returned, and no mailbox
 // ends, by a mistake in a filter or a tree. What takes access away counts at once.
 // While nothing was loaded, or the directory was not heard of for
-// Rules.StaleAfter, an unknown address is deferred and never refused. Lists
+// Rules.StaleAfter, an unknown address is deferred and never refused; before that,
+// when a snapshot is older than 5 s, the directory itself is asked (Asker). Lists
 // are closed to strangers unless they, or Rules.ListPolicy, say otherwise.
 //
 // # Limits

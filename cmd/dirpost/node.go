@@ -59,7 +59,8 @@ type node struct {
 	bus        *bus.Bus
 	live       *directory.Live
 	feeder     *directory.Feeder
-	readers    []*ldap.Client // of the directories that this node reads
+	readers    []*ldap.Client   // of the directories that this node reads
+	asker      *directory.Asker // of those, nil where it reads none
 	blobs      *blob.Store
 	store      *store.Store
 	resolver   *resolver.Resolver

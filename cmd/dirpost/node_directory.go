@@ -217,6 +217,7 @@ func (n *node) buildDirectory(ctx context.Context) error {
 	n.verifiers, n.changers = make(map[string]auth.Verifier), make(map[string]selfservice.PasswordChanger)
 	var (
 		sources []directory.Source
+		seekers []directory.Seeker
 		clients []*ldap.Client
 	)
 	feeds := n.has(roleDirectory)
@@ -234,12 +235,16 @@ func (n *node) buildDirectory(ctx context.Context) error {
 		n.verifiers[name], n.changers[name] = client, client
 		clients = append(clients, client)
 		if feeds {
-			sources = append(sources, client.Source(n.log))
+			sources, seekers = append(sources, client.Source(n.log)), append(seekers, client)
 			n.readers = append(n.readers, client)
 		}
 	}
 	if err := n.buildMachine(ctx, clients); err != nil {
 		return err
+	}
+	if len(seekers) > 0 {
+		n.asker = directory.NewAsker(seekers, n.log)
+		n.register(n.asker.Collectors()...)
 	}
 	feeder := directory.NewFeeder(n.db, n.live, sources, n.bus, n.name(), n.log)
 	feeder.Report(n.events)

@@ -75,7 +75,7 @@ func (n *node) buildMTA(ctx context.Context) error {
 		return err
 	}
 	n.door = intake.New(c, intake.Deps{
-		DB: n.db, Store: n.store, Blobs: n.blobs, Queue: q, Directory: n.live,
+		DB: n.db, Store: n.store, Blobs: n.blobs, Queue: q, Directory: n.live, Asker: n.asker,
 		Planner: mda.NewAgent(mda.Config{Subaddress: n.file.MDA.Subaddress}, n.store), Signer: signer, Verifier: verifier, Events: n.events, Log: n.log,
 	})
 	n.register(n.door.Collectors()...)

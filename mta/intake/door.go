@@ -97,13 +97,14 @@ type Verifier interface {
 	Verify(ctx context.Context, a envelope.Address, nextHop string) error
 }
 
-// Deps are the parts that the door works with. Signer and Verifier may be nil.
+// Deps are the parts that the door works with. Asker, Signer and Verifier may be nil.
 type Deps struct {
 	DB        *postgres.DB
 	Store     *store.Store
 	Blobs     *blob.Store
 	Queue     Queue
 	Directory *directory.Live
+	Asker     *directory.Asker // nil: the directories are not asked about who may be new
 	Planner   Planner
 	Signer    Signer
 	Verifier  Verifier // nil: what the other system may know is taken unasked

@@ -28,7 +28,7 @@ type Transaction struct {
 	overQuota bool             // goes into full mailboxes too
 	queued    bool             // comes from the queue, where its rows stay if it cannot be delivered
 	env       envelope.Envelope
-	snap      *directory.Snapshot // the directory as it was at MAIL, to the end
+	snap      *directory.Snapshot // the directory as it was at MAIL, to the end, and who was asked for
 	queue     envelope.QueueID
 	first     *directory.Expansion // of the first recipient, where a header cannot change it
 
@@ -83,7 +83,7 @@ func (t *Transaction) AddRecipient(ctx context.Context, r envelope.Recipient) er
 	if err := t.checkSender(ctx); err != nil {
 		return err
 	}
-	res := t.snap.Resolve(r.Address)
+	res := t.resolve(ctx, r.Address)
 	switch {
 	case res.Home == directory.HomeNotOurs && t.sender == nil && !t.ours && t.snap.MayMissDomains():
 		return envelope.Because(envelope.StatusDirectory, fmt.Errorf("%s is not known to be ours", r.Address))
@@ -126,6 +126,16 @@ func (t *Transaction) AddRecipient(ctx context.Context, r envelope.Recipient) er
 	}
 	t.env.Recipients = append(t.env.Recipients, r)
 	return nil
+}
+
+// resolve says where a leads. Who is found in the directory itself, since the snapshot
+// is too old to know, belongs to what this transaction goes by from then on.
+func (t *Transaction) resolve(ctx context.Context, a envelope.Address) (res directory.Resolution) {
+	if t.door.Asker == nil || t.ours {
+		return t.snap.Resolve(a)
+	}
+	t.snap, res = t.door.Asker.Resolve(ctx, t.snap, t.client.Addr, a)
+	return res
 }
 
 // expand follows recipients to mailboxes. been is where the message has been
