@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/go-ldap/ldap/v3"
-
 	"dirpost/directory"
 	"dirpost/internal/testenv"
 )
@@ -15,36 +13,16 @@ import (
 // all that has changed is there.
 func TestHangsUpWhileFollowed(t *testing.T) {
 	t.Parallel()
-	t.Run("syncrepl", func(t *testing.T) {
-		t.Parallel()
-		s := testenv.Slapd(t)
-		cfg, a := config(t, s), admin(t, s)
-		p := testenv.ProxyLDAP(t, s.TLSURL, "localhost", cfg.CA, testenv.LDAPBehaviour{})
-		cfg.URLs, cfg.CA, cfg.ServerName, cfg.Follow = []string{p.URL}, p.CA, "localhost", FollowSyncrepl
-		hangsUp(t, cfg, p, func(name string) string {
-			add := ldap.NewAddRequest("uid="+name+",ou=people,"+s.Base, nil)
-			for attribute, value := range map[string]string{"objectClass": "inetOrgPerson", "cn": name, "sn": name, "uid": name, "mail": name + "@corp.example"} {
-				add.Attribute(attribute, []string{value})
-			}
-			must(t, a.Add(add))
-			return name + "@corp.example"
-		})
-	})
-	t.Run("dirsync", func(t *testing.T) {
-		t.Parallel()
-		u := newADUnit(t)
-		p, cfg := proxied(t, testenv.LDAPBehaviour{})
-		cfg.Base, cfg.Follow = u.base, FollowDirSync
-		hangsUp(t, cfg, p, func(name string) string {
-			u.person(name)
-			return u.address(name)
-		})
-	})
+	behindProxies(t, hangsUp)
 }
 
-// hangsUp follows a directory through a proxy that breaks off; add adds somebody and
-// returns the address.
-func hangsUp(t *testing.T, cfg Config, p *testenv.LDAPProxy, add func(name string) string) {
+// hangsUp follows a directory through a proxy that breaks off.
+func hangsUp(t *testing.T, d behindProxy) {
+	add := func(name string) string {
+		d.add(name)
+		return d.address(name)
+	}
+	cfg, p := d.cfg, d.p
 	var before, after []string
 	for i := range 8 {
 		before = append(before, add(fmt.Sprintf("before%d", i)))
