@@ -339,34 +339,6 @@ func TestFullMailboxAmongOthers(t *testing.T) {
 	}
 }
 
-// Who is refused at RCPT gets no copy because another is accepted after it.
-func TestRefusedBeforeAccepted(t *testing.T) {
-	full := person("full", func(e *directory.Entry) { e.Quota = 5000 })
-	h := newHouse(t, person("bob", nil), full)
-	if _, err := h.send(nil, "ann@example.net", []string{"full@corp.example"}, plain); err != nil {
-		t.Fatal(err)
-	}
-	tx, err := h.Start(&envelope.Client{Session: "s"}, nil, MailParams{ReversePath: envelope.ReversePathOf(address(t, "ann@example.net")), Size: 10000})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tx.Abort()
-	if err := tx.AddRecipient(t.Context(), envelope.Recipient{Address: address(t, "full@corp.example")}); status(err) != "4.2.2" {
-		t.Fatalf("full mailbox: %v", err)
-	}
-	if err := tx.AddRecipient(t.Context(), envelope.Recipient{Address: address(t, "bob@corp.example")}); err != nil {
-		t.Fatal(err)
-	}
-	tx.Begin(t.Context())
-	io.WriteString(tx, strings.Replace(plain, "<1@", "<2@", 1))
-	if acc, err := tx.Commit(t.Context()); err != nil || acc.Delivered != 1 {
-		t.Fatalf("%+v, %v", acc, err)
-	}
-	if b, f := len(h.inbox("bob")), len(h.inbox("full")); b != 1 || f != 1 {
-		t.Errorf("bob has %d and the full mailbox %d messages, want 1 each", b, f)
-	}
-}
-
 // The client's 250 got lost and it sends again: the answer is 250 again, the
 // mailbox has one copy.
 func TestRepeat(t *testing.T) {
