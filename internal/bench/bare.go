@@ -27,9 +27,9 @@ func (b *bench) bare() error {
 			continue
 		}
 		for _, l := range []load{
-			{sessions: 1, messages: 1000, size: 4096, rcpts: 1},
-			{sessions: 1, messages: 1000, size: 4096, rcpts: 1, way: pipelined},
-			{sessions: 1, messages: 1000, size: 4096, rcpts: 1, way: chunked},
+			{sessions: 1, messages: 3000, size: 4096, rcpts: 1},
+			{sessions: 1, messages: 3000, size: 4096, rcpts: 1, way: pipelined},
+			{sessions: 1, messages: 3000, size: 4096, rcpts: 1, way: chunked},
 			{sessions: 8, messages: 2000, size: 4096, rcpts: 1},
 			{sessions: 32, messages: 2000, size: 4096, rcpts: 1},
 		} {
