@@ -56,10 +56,16 @@ type Asker struct {
 	asked   *prometheus.CounterVec
 
 	mu      sync.Mutex // guards what follows
-	of      *Snapshot  // that the answers are about
+	of      edition    // that the answers are about
 	answers map[string]*asking
 	clients map[string]*rate.Limiter
 	alone   map[string]time.Time // directory -> until when it is left alone
+}
+
+// edition names a snapshot, and those of it that were told of more besides.
+type edition struct {
+	live    *freshness
+	version int64
 }
 
 // asking is a question and, once done is closed, its answer.
@@ -175,8 +181,8 @@ func (k *Asker) ask(ctx context.Context, s *Snapshot, client string, a envelope.
 func (k *Asker) question(s *Snapshot, client, address string) (q *asking, ask bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.of != s || len(k.answers) >= askMaxKept {
-		k.of = s
+	if of := (edition{s.fresh, s.version}); k.of != of || len(k.answers) >= askMaxKept {
+		k.of = of
 		clear(k.answers)
 	}
 	now := time.Now()

@@ -59,8 +59,13 @@ func TestAskOnce(t *testing.T) {
 	if _, r := k.Resolve(t.Context(), s, "192.0.2.2", addr("NEW@corp.example")); r.Home != HomeHere || asked.Load() != 1 {
 		t.Errorf("%+v, asked %d times", r, asked.Load())
 	}
-	if k.Resolve(t.Context(), askedSnapshot(t, 7*time.Second), "192.0.2.1", addr("new@corp.example")); asked.Load() != 2 {
-		t.Errorf("another snapshot: asked %d times, want 2", asked.Load())
+	next, _ := k.Resolve(t.Context(), s, "192.0.2.1", addr("new@corp.example"))
+	k.Resolve(t.Context(), next, "192.0.2.1", addr("other@corp.example"))
+	if k.Resolve(t.Context(), s, "192.0.2.1", addr("new@corp.example")); asked.Load() != 2 {
+		t.Errorf("an answer is forgotten for another of the same snapshot: asked %d times, want 2", asked.Load())
+	}
+	if k.Resolve(t.Context(), askedSnapshot(t, 7*time.Second), "192.0.2.1", addr("new@corp.example")); asked.Load() != 3 {
+		t.Errorf("another snapshot: asked %d times, want 3", asked.Load())
 	}
 }
 

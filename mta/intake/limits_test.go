@@ -83,7 +83,10 @@ func TestQuotaSend(t *testing.T) {
 // Who is refused at RCPT gets no copy because another is accepted after it.
 func TestRefusedBeforeAccepted(t *testing.T) {
 	full := person("full", func(e *directory.Entry) { e.Quota = 5000 })
-	h := newHouse(t, person("bob", nil), full)
+	held := person("held", func(e *directory.Entry) { e.Delivery = directory.StateHeld })
+	list := &directory.Entry{Key: "test:list", DN: "cn=list", Kind: directory.KindList, Primary: address(t, "list@corp.example"),
+		Delivery: directory.StateActive, Policy: directory.ListOpen, Members: []string{"cn=bob", "cn=held"}}
+	h := newHouse(t, person("bob", nil), full, held, list)
 	if _, err := h.send(nil, "ann@example.net", []string{"full@corp.example"}, plain); err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +98,7 @@ func TestRefusedBeforeAccepted(t *testing.T) {
 	if err := tx.AddRecipient(t.Context(), envelope.Recipient{Address: address(t, "full@corp.example")}); status(err) != "4.2.2" {
 		t.Fatalf("full mailbox: %v", err)
 	}
-	if err := tx.AddRecipient(t.Context(), envelope.Recipient{Address: address(t, "bob@corp.example")}); err != nil {
+	if err := tx.AddRecipient(t.Context(), envelope.Recipient{Address: address(t, "list@corp.example")}); err != nil {
 		t.Fatal(err)
 	}
 	tx.Begin(t.Context())
