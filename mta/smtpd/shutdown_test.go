@@ -175,20 +175,8 @@ func TestServeConnGrace(t *testing.T) {
 			go func() { srv.ServeConn(ctx, server); over <- struct{}{} }()
 			open = append(open, &talk{t, client, newReader(client)})
 		}
-		idle, quick, busy := open[0], open[1], open[2]
-		for _, c := range open {
-			c.hello()
-		}
-		quick.begin()
-		busy.begin()
 		start := time.Now()
-		cancel()
-		idle.want("421 4.3.2")
-		time.Sleep(10 * time.Second)
-		quick.send("text\r\n.\r\n")
-		quick.want("250")
-		quick.want("421 4.3.2")
-		busy.want("421 4.3.2")
+		leave(t, cancel, open[0], open[1], open[2])
 		for range open {
 			<-over
 		}

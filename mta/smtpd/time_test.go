@@ -209,6 +209,29 @@ func TestErrorDelay(t *testing.T) {
 	})
 }
 
+// leave ends a server with cancel while one client is idle, one sends the rest of its
+// message, and one never does.
+func leave(t *testing.T, cancel func(), idle, quick, busy *talk) {
+	t.Helper()
+	for _, c := range []*talk{idle, quick, busy} {
+		c.hello()
+	}
+	quick.begin()
+	busy.begin()
+	synctest.Wait()
+	start := time.Now()
+	cancel()
+	idle.want("421 4.3.2")
+	time.Sleep(10 * time.Second)
+	quick.send("text\r\n.\r\n")
+	quick.want("250")
+	quick.want("421 4.3.2")
+	busy.want("421 4.3.2")
+	if d := time.Since(start); d != 20*time.Second {
+		t.Errorf("cut off after %v", d)
+	}
+}
+
 // RFC 5321 §3.8: a transaction that does not end within the grace is cut off.
 func TestShutdownGrace(t *testing.T) {
 	t.Parallel()
@@ -219,23 +242,7 @@ func TestShutdownGrace(t *testing.T) {
 		served := make(chan error, 1)
 		go func() { served <- srv.Serve(ctx, ln) }()
 		idle, busy, quick := ln.dial(t), ln.dial(t), ln.dial(t)
-		for _, c := range []*talk{idle, busy, quick} {
-			c.hello()
-		}
-		busy.begin()
-		quick.begin()
-		synctest.Wait()
-		start := time.Now()
-		cancel()
-		idle.want("421 4.3.2")
-		time.Sleep(10 * time.Second)
-		quick.send("text\r\n.\r\n")
-		quick.want("250")
-		quick.want("421 4.3.2")
-		busy.want("421 4.3.2")
-		if d := time.Since(start); d != 20*time.Second {
-			t.Errorf("cut off after %v", d)
-		}
+		leave(t, cancel, idle, quick, busy)
 		if err := <-served; err != nil {
 			t.Errorf("Serve: %v", err)
 		}
